@@ -43,3 +43,20 @@ class Layout:
             sizes += rows * columns * layer[INNER]
             sizes += rows * sum(layer[vector] >= 0 for vector in (BIAS, SCALE, SHIFT))
         return sizes
+
+    def entries(self, kept: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        """Flat positions of one client's submodel, in compact order.
+
+        kept: (U,) integers, ascending kept units per group from groups[g] on, as `select_units` returns them; counts: (G,)
+        integers. Returns (n,) int64: per layer the weight's kept rows x kept columns x inner, then bias, scale, shift.
+        """
+        edges, counted = self.groups.tolist(), counts.tolist()
+        units = [kept[edges[g] : edges[g] + counted[g]].to("cpu", torch.int64) for g in range(len(counted))]
+        pieces = []
+        for layer in self.table.tolist():
+            rows = units[layer[ROW_GROUP]] if layer[ROW_GROUP] >= 0 else torch.arange(layer[ROWS])
+            columns = units[layer[COLUMN_GROUP]] if layer[COLUMN_GROUP] >= 0 else torch.arange(layer[COLUMNS])
+            blocks = rows[:, None] * layer[COLUMNS] + columns
+            pieces.append((layer[WEIGHT] + blocks[:, :, None] * layer[INNER] + torch.arange(layer[INNER])).flatten())
+            pieces.extend(rows + layer[vector] for vector in (BIAS, SCALE, SHIFT) if layer[vector] >= 0)
+        return torch.cat(pieces)
