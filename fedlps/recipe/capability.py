@@ -1,0 +1,25 @@
+"""How fast each client's device is, relative to the fastest: the levels of heterogeneity and their draw."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy
+
+from fedlps.randomness import Purpose, stream
+
+LEVELS: dict[str, tuple[float, ...]] = {
+    "high": (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16),
+    "median": (1.0, 1 / 2, 1 / 4),
+    "low": (1.0, 1 / 2),
+}
+
+Mode = Literal["dynamic", "fix"]
+
+
+def draw(seed: int, round_number: int, clients: int, levels: Sequence[float], mode: Mode) -> numpy.ndarray:
+    """The capability of every client in a round: float64 [clients], each one of `levels` with equal probability.
+
+    round_number: counts from 0. mode: "dynamic" draws anew every round, "fix" keeps round 0's draw.
+    """
+    rng = stream(seed, Purpose.CAPABILITY, 0 if mode == "fix" else round_number)
+    return numpy.asarray(levels, numpy.float64)[rng.integers(len(levels), size=clients)]

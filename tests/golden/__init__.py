@@ -1,0 +1,1 @@
+"""Cases with known answers: `python -m tests.golden DIR` checks this build against them."""

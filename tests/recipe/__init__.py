@@ -1,0 +1,1 @@
+"""Tests of the parts a method is made of."""
