@@ -1,0 +1,34 @@
+# make setup | run | test | test-all     `run` and `test` set up first when needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f)
+
+.PHONY: setup run test test-all
+.DELETE_ON_ERROR:
+
+setup: $(VENV)/package.stamp
+
+$(VENV)/requirements.stamp: requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -r requirements.lock
+	touch $@
+
+$(VENV)/package.stamp: $(VENV)/requirements.stamp $(SOURCES)
+	$(BIN)/pip install --no-build-isolation --no-deps -e .
+	touch $@
+
+run: setup
+	$(BIN)/fedlps run
+
+test: setup
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	.ci/without_native $(BIN)
+	.ci/cuda_compiles $(BIN)
+	$(BIN)/python -m pytest --durations=20

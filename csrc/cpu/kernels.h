@@ -1,0 +1,43 @@
+// The step kernels. Each works for one client (or one row of the global vector) and is compiled once per instruction
+// set; all sets give the same bits.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "common/layout.h"
+
+namespace fedlps {
+
+template <class T>
+struct Kernels {
+    // sums[u] = sum of |entries| of unit u's weight rows.
+    void (*unit_abs_sum)(const Layout&, std::span<const T> parameters, std::span<T> sums);
+    // Per group the counts[g] largest scores, ties to the lower index; indices ascending, then -1.
+    void (*select_units)(const Layout&, std::span<const T> scores, std::span<const std::int32_t> counts,
+                         std::span<std::int32_t> kept);
+    // stepped = d - lr * (c * (d - sigmoid(-a)) - kappa * t), c = 2 lam / units of the group, or 2 lam.
+    void (*importance_step)(const Layout&, std::span<const T> redundancy, std::span<const T> sums,
+                            std::span<const T> unit_gradient, double lr, double lam, double kappa, bool mean,
+                            std::span<T> stepped);
+    // The kept entries in compact order, then zeros.
+    void (*gather_weights)(const Layout&, const Submodel&, std::span<const T> parameters, std::span<T> compact);
+    // The kept entries at their places, zeros elsewhere.
+    void (*scatter_weights)(const Layout&, const Submodel&, std::span<const T> compact, std::span<T> parameters);
+    // One SGD step on the kept entries; velocity is empty without momentum.
+    void (*scatter_update)(const Layout&, const Submodel&, const Step&, std::span<const T> gradient,
+                           std::span<const T> anchor, std::span<T> parameters, std::span<T> velocity);
+    // One row of one layer of the new global vector. scratch: columns * inner + columns.
+    void (*aggregate_row)(const Layout&, const Cohort&, bool holders, std::int64_t layer, std::int64_t row,
+                          std::span<const T> parameters, std::span<const T> residuals, std::span<double> scratch,
+                          std::span<T> result);
+};
+
+struct InstructionSet {
+    std::string_view name;
+    Kernels<float> single;
+    Kernels<double> wide;
+};
+
+}  // namespace fedlps

@@ -1,0 +1,1 @@
+"""The ops: batched over clients, usable without fedlps."""
