@@ -11,7 +11,7 @@ import numpy
 from fedlps.randomness import Purpose, stream
 
 if TYPE_CHECKING:
-    from fedlps_kernels import Layout
+    from fedlps_kernels.layout import Layout
 
 StepKind = Literal["conv", "linear", "norm", "relu", "maxpool", "avgpool", "flatten"]
 
@@ -95,6 +95,7 @@ class Program:
     groups: tuple[Group, ...]
     parameters: tuple[Parameter, ...]
     plain: dict[str, numpy.ndarray]
+    batch_statistics: bool = False  # a norm sees the whole batch, so outputs depend on a sample's neighbours
     steps: tuple[Step, ...] = ()
     obstacle: str | None = None
 
@@ -116,7 +117,7 @@ class Program:
         """The layout the ops work on."""
         import torch
 
-        from fedlps_kernels import Layout
+        from fedlps_kernels.layout import Layout
 
         rows = [
             (

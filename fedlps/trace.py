@@ -108,7 +108,10 @@ def derive(module: nn.Module, input_shape: tuple[int, ...]) -> Program:
     if plain:
         trace.no_chain(f"parameter {next(iter(plain))!r} belongs to no conv, linear or norm of a chain")
     steps = () if trace.obstacle else tuple(trace.steps)
-    return Program(tuple(input_shape), classes, layers, groups, parameters, plain, steps, trace.obstacle)
+    batch_statistics = any(isinstance(child, nn.modules.batchnorm._BatchNorm) for child in module.modules())
+    return Program(
+        tuple(input_shape), classes, layers, groups, parameters, plain, batch_statistics, steps, trace.obstacle
+    )
 
 
 def _flat_order(module: nn.Module) -> tuple[tuple[Parameter, ...], dict[int, int]]:

@@ -17,7 +17,7 @@ def run(case: Mapping[str, Any], arrays: Mapping[str, numpy.ndarray], options: O
     for index, number in enumerate(case["rounds"]):
         fixed = capability.draw(seed, number, clients, levels, "fix")
         dynamic = capability.draw(seed, number, clients, levels, "dynamic")
-        selected = selection.uniform(seed, number, clients, case["fraction"])
+        selected = selection.draw(seed, number, clients, case["fraction"])
         mismatches += close(f"capability_fix in round {number}", fixed, want["capability_fix"], DOUBLE)
         mismatches += close(f"capability_dynamic[{index}]", dynamic, want["capability_dynamic"][index], DOUBLE)
         mismatches += exact(f"selected[{index}]", selected, want["selected"][index])

@@ -1,0 +1,98 @@
+"""What a client receives and holds while it trains: which units, fixed or learned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy
+import torch
+
+from fedlps.engine.plan import Hold, Learned
+from fedlps.program import Program
+from fedlps.randomness import Purpose, stream
+from fedlps.recipe.federation import Federation, Round
+from fedlps_kernels import select_units, unit_abs_sum
+
+Download = Callable[[Federation, Round], tuple[Hold, ...]]
+IMPORTANCE = "importance"  # the client's part of the store that holds its redundancies d
+
+
+def dense() -> Download:
+    """Every client holds the whole model."""
+
+    def hold(federation: Federation, round_: Round) -> tuple[Hold, ...]:
+        return tuple(Hold(federation.all_counts, federation.all_units) for _ in round_.clients)
+
+    return hold
+
+
+def learned_units() -> Download:
+    """Units learned from the client's stored redundancies, which start as `importance.init` says (section 3)."""
+
+    def hold(federation: Federation, round_: Round) -> tuple[Hold, ...]:
+        config = federation.config
+        return tuple(
+            Hold(
+                counts,
+                Learned(
+                    _redundancy(federation, round_, int(client)),
+                    config.objective.lambda_,
+                    config.importance.kappa,
+                    config.objective.norm,
+                ),
+            )
+            for client, counts in zip(round_.clients, round_.counts(federation), strict=True)
+        )
+
+    return hold
+
+
+def pattern_units(pattern: str) -> Download:
+    """Units chosen once from the received parameters and held for the round: `first`, `magnitude` or `random`."""
+
+    def hold(federation: Federation, round_: Round) -> tuple[Hold, ...]:
+        counts = round_.counts(federation)
+        seed, received = federation.config.seed, round_.global_parameters
+        scores = torch.stack(
+            [
+                pattern_scores(federation.program, pattern, received, seed, round_.number, int(client))
+                for client in round_.clients
+            ]
+        )
+        table = torch.tensor(counts, dtype=torch.int32).reshape(len(counts), -1)
+        kept = select_units(scores, table, federation.layout.groups)
+        return tuple(Hold(own, units) for own, units in zip(counts, kept, strict=True))
+
+    return hold
+
+
+def configured(pattern: str) -> Download:
+    """The download for `importance.pattern`."""
+    return learned_units() if pattern == "learned" else pattern_units(pattern)
+
+
+def _redundancy(federation: Federation, round_: Round, client: int) -> torch.Tensor:
+    stored = federation.store.get_client(client, IMPORTANCE)
+    if stored is not None:
+        return torch.from_numpy(stored["redundancy"]).to(federation.dtype)
+    if federation.config.importance.init == "random":
+        rng = stream(federation.config.seed, Purpose.INITIAL_IMPORTANCE, client)
+        return _uniform(federation.program, rng).to(federation.dtype)
+    return torch.sigmoid(-unit_abs_sum(round_.global_parameters[None], federation.layout)[0])
+
+
+def pattern_scores(
+    program: Program, pattern: str, parameters: torch.Tensor, seed: int, round: int, client: int
+) -> torch.Tensor:
+    """(U,) scores whose largest are kept, in float64 where they are drawn. parameters: (P,), as received."""
+    if pattern == "first":
+        return -torch.arange(program.units, dtype=torch.float64)
+    if pattern == "random":
+        return _uniform(program, stream(seed, Purpose.RANDOM_PATTERN, round, client))
+    return unit_abs_sum(parameters[None], program.layout())[0]
+
+
+def _uniform(program: Program, rng: numpy.random.Generator) -> torch.Tensor:
+    """(U,) float64, drawn group by group."""
+    drawn = [rng.random(group.units) for group in program.groups]
+    return torch.from_numpy(numpy.concatenate([numpy.empty(0), *drawn]))

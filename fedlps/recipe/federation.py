@@ -1,0 +1,147 @@
+"""What the parts of a method may ask: the run's fixed surroundings, and the facts of the round at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy
+import torch
+from numpy.typing import NDArray
+
+from fedlps.cost import LocalCost, Rates, Work, local_cost
+from fedlps.data import Split
+from fedlps.engine.cohort import Indices
+from fedlps.engine.result import Executor, LocalResult
+from fedlps.program import Program
+from fedlps.run.config import Config
+from fedlps_kernels.layout import Layout
+
+Floats = NDArray[numpy.float64]
+
+
+class Store(Protocol):
+    """Where the state of clients and server is kept between rounds (`fedlps.run.store.RunStore`)."""
+
+    def get_client(self, client: int, part: str) -> dict[str, numpy.ndarray] | None:
+        """The arrays of one part of a client's state, or None."""
+        ...
+
+    def put_client(self, client: int, part: str, arrays: Mapping[str, numpy.ndarray]) -> None:
+        """Keep the arrays of one part of a client's state."""
+        ...
+
+    def get_tensor(self, name: str) -> numpy.ndarray | None:
+        """A global array, or None."""
+        ...
+
+    def put_tensor(self, name: str, array: numpy.ndarray) -> None:
+        """Keep a global array."""
+        ...
+
+
+class TestSamples:
+    """The test samples of all clients, as one array; every distinct image is known once."""
+
+    def __init__(self, split: Split, clients: int) -> None:
+        own = [split.client(client).test for client in range(clients)]
+        self.edges = numpy.cumsum([0, *map(len, own)])
+        self.distinct, positions = numpy.unique(numpy.concatenate(own), return_inverse=True)
+        self.positions = positions.astype(numpy.int32)
+
+    def means(self, hits: NDArray[numpy.bool_]) -> Floats:
+        """(K,) each client's accuracy, from the hits on the distinct images."""
+        sums = numpy.add.reduceat(hits[self.positions].astype(numpy.int64), self.edges[:-1])
+        return sums / numpy.diff(self.edges)
+
+
+@dataclass(frozen=True)
+class Federation:
+    """The clients, their data and the model: the same for every round of a run."""
+
+    config: Config
+    program: Program
+    split: Split
+    executor: Executor
+    store: Store
+    dtype: torch.dtype
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The program's layout."""
+        return self.program.layout()
+
+    @cached_property
+    def rates(self) -> Rates:
+        """What turns operations and bytes into seconds."""
+        cost = self.config.cost
+        return Rates(cost.flops_per_second, cost.bytes_per_second, cost.alpha)
+
+    @cached_property
+    def all_counts(self) -> tuple[int, ...]:
+        """Counts that keep every unit."""
+        return tuple(group.units for group in self.program.groups)
+
+    @cached_property
+    def all_units(self) -> torch.Tensor:
+        """(U,) int32, every unit of every group, as `select_units` returns them."""
+        units = [torch.arange(count, dtype=torch.int32) for count in self.all_counts]
+        return torch.cat([torch.empty(0, dtype=torch.int32), *units])
+
+    @cached_property
+    def test_samples(self) -> TestSamples:
+        """All clients' test samples, gathered when first asked for."""
+        return TestSamples(self.split, self.config.clients)
+
+    def work(self, samples: int, pattern_sent: bool) -> Work:
+        """The local round of a client with so many training samples."""
+        return Work(samples, self.config.batch, self.config.epochs, pattern_sent)
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round before training. number counts from 0; arrays have one row per selected client, in cohort order."""
+
+    number: int
+    lr: float
+    clients: Indices
+    training: tuple[Indices, ...]  # training-sample indices per client
+    capabilities: Floats
+    ratios: Floats
+    global_parameters: torch.Tensor  # (P,), w^r
+
+    def counts(self, federation: Federation) -> list[tuple[int, ...]]:
+        """Kept units per group, per client."""
+        return [federation.program.counts(float(ratio)) for ratio in self.ratios]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One round after training: what came of each client. A client *counts* if it neither diverged nor was dropped."""
+
+    round: Round
+    result: LocalResult
+    costs: tuple[LocalCost, ...]
+    dropped: NDArray[numpy.bool_]
+
+    @property
+    def counted(self) -> NDArray[numpy.bool_]:
+        """(C,) clients whose upload arrives and whose state is kept."""
+        kept: NDArray[numpy.bool_] = ~self.result.diverged & ~self.dropped
+        return kept
+
+    @property
+    def accuracies(self) -> Floats:
+        """(C,) train accuracy a_k^r, hits over samples of all steps; 0 where the client diverged."""
+        shares = self.result.hits / numpy.maximum(self.result.seen, 1)
+        return numpy.where(self.result.diverged, 0.0, shares)
+
+
+def costs_of(federation: Federation, round_: Round, pattern_sent: bool) -> tuple[LocalCost, ...]:
+    """What the round costs each client."""
+    return tuple(
+        local_cost(federation.program, counts, federation.work(len(own), pattern_sent), float(speed), federation.rates)
+        for counts, own, speed in zip(round_.counts(federation), round_.training, round_.capabilities, strict=True)
+    )

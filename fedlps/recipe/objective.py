@@ -1,0 +1,40 @@
+"""What a client minimises, and how: the jobs of a round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from fedlps.engine.plan import Hold, Job, Plan, Pull, Segment
+from fedlps.program import Program
+from fedlps.recipe.federation import Federation, Round
+
+Objective = Callable[[Federation, Round, tuple[Hold, ...]], Plan]
+Pulls = Callable[[Federation, Round], tuple[Pull, ...]]
+
+
+def cross_entropy(pulls: Pulls | None = None) -> Objective:
+    """Mean cross entropy by SGD over all the client's batches, plus pulls towards reference vectors."""
+
+    def plan(federation: Federation, round_: Round, holds: tuple[Hold, ...]) -> Plan:
+        config = federation.config
+        segment = Segment(round_.lr, config.momentum, config.weight_decay, config.clip)
+        towards = pulls(federation, round_) if pulls else ()
+        return Plan(tuple(Job(client, hold, (segment,), pulls=towards) for client, hold in enumerate(holds)))
+
+    return plan
+
+
+def pull(program: Program, received: torch.Tensor, mu: float, norm: str) -> Pull:
+    """The gradient of mu * L_pr (7): the squared distance to received (P,), over all P (`mean`) or plain (`sum`)."""
+    return Pull(2 * mu / program.size if norm == "mean" else 2 * mu, received)
+
+
+def towards_received(mu: float, norm: str) -> Pulls:
+    """L_pr with weight mu; none at all where mu is 0."""
+
+    def pulls(federation: Federation, round_: Round) -> tuple[Pull, ...]:
+        return (pull(federation.program, round_.global_parameters, mu, norm),) if mu else ()
+
+    return pulls
