@@ -6,6 +6,7 @@ Prints a line per case and a count. Exit code 1 if a case failed, 2 if none coul
 import argparse
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,13 +21,13 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(2, f"{message}\n")
 
 
-def main() -> int:
-    """Run the cases named on the command line. Returns the exit code."""
+def main(command_line: Sequence[str] | None = None) -> int:
+    """Run the cases that the command line (default: the process's own) names. Returns the exit code."""
     parser = OneLineParser(prog="python -m tests.golden", description="Run golden cases.")
     parser.add_argument("folder", metavar="DIR", type=Path, help="holds NAME.json and NAME.npz files")
     parser.add_argument("--executor", choices=EXECUTORS, default="reference")
     parser.add_argument("--dtype", choices=TOLERANCES, default="float64")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(command_line)
     if not arguments.folder.is_dir():
         parser.error(f"DIR: got {arguments.folder}, which is no directory")
     if not case_files(arguments.folder):
