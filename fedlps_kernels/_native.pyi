@@ -1,0 +1,59 @@
+"""csrc/bindings.cpp. A tensor crosses as (address, shape, dtype)."""
+
+Array = tuple[int, tuple[int, ...], str]
+
+def unit_abs_sum(table: Array, groups: Array, parameters: Array, sums: Array, threads: int, /) -> None: ...
+def select_units(groups: Array, scores: Array, counts: Array, kept: Array, threads: int, /) -> None: ...
+def importance_step(
+    groups: Array,
+    redundancy: Array,
+    sums: Array,
+    unit_gradient: Array,
+    lr: float,
+    lam: float,
+    kappa: float,
+    mean: bool,
+    stepped: Array,
+    threads: int,
+    /,
+) -> None: ...
+def gather_weights(
+    table: Array, groups: Array, parameters: Array, kept: Array, counts: Array, compact: Array, threads: int, /
+) -> None: ...
+def scatter_weights(
+    table: Array, groups: Array, compact: Array, kept: Array, counts: Array, parameters: Array, threads: int, /
+) -> None: ...
+def scatter_update(
+    table: Array,
+    groups: Array,
+    parameters: Array,
+    gradient: Array,
+    anchor: Array,
+    kept: Array,
+    counts: Array,
+    lr: float,
+    pull: float,
+    weight_decay: float,
+    clip: float,
+    momentum: float,
+    velocity: Array | None,
+    threads: int,
+    /,
+) -> None: ...
+def scatter_aggregate(
+    table: Array,
+    groups: Array,
+    parameters: Array,
+    residuals: Array,
+    kept: Array,
+    counts: Array,
+    weights: Array,
+    holders: bool,
+    result: Array,
+    threads: int,
+    /,
+) -> None: ...
+def available_isas() -> list[str]: ...
+def isa() -> str: ...
+def use_isa(name: str, /) -> None: ...
+def cuda() -> dict[str, int | str] | None: ...

@@ -1,0 +1,133 @@
+"""What every op checks of its arguments before memory is touched; each error is one line.
+
+An op checks where it runs, not where it is traced, so the public functions pass through torch.compile unbroken.
+"""
+
+import math
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+FLOATS = (torch.float32, torch.float64)
+
+
+def tensor(
+    name: str,
+    value: torch.Tensor,
+    shape: Mapping[str, int | None],
+    dtypes: tuple[torch.dtype, ...],
+    device: torch.device | None = None,
+) -> None:
+    """A contiguous tensor of this shape, one of these dtypes, and this device if one is named.
+
+    shape: per dimension its letter in the op's legend and its size; None: any size.
+    """
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name}: got {type(value).__name__}, expected a tensor")
+    if value.dtype not in dtypes:
+        raise TypeError(f"{name}: got dtype {_short(value.dtype)}, expected {' or '.join(map(_short, dtypes))}")
+    sizes = list(shape.values())
+    if value.dim() != len(sizes) or any(want not in (None, got) for got, want in zip(value.shape, sizes, strict=False)):
+        wanted = ", ".join(letter if size is None else f"{letter}={size}" for letter, size in shape.items())
+        raise ValueError(f"{name}: got shape {tuple(value.shape)}, expected ({wanted})")
+    if device is not None and value.device != device:
+        raise ValueError(f"{name}: got device {value.device}, expected {device}")
+    if not value.is_contiguous():
+        raise ValueError(f"{name}: got strides {value.stride()}, expected a contiguous tensor: use .contiguous()")
+
+
+def groups(value: torch.Tensor) -> None:
+    """Where each group's units begin: (G + 1,) int64 on the CPU, from 0, ascending."""
+    tensor("groups", value, {"G+1": None}, (torch.int64,), torch.device("cpu"))
+    edges = value.tolist()
+    if not edges or edges[0] != 0 or any(last <= first for first, last in pairwise(edges)):
+        raise ValueError(f"groups: got {edges}, expected 0 first, then ascending numbers")
+
+
+def counts(value: torch.Tensor, edges: torch.Tensor, clients: int | None, device: torch.device) -> None:
+    """How many units each client keeps of each group: (C, G) int32, 0 <= count <= units of the group."""
+    tensor("counts", value, {"C": clients, "G": len(edges) - 1}, (torch.int32,), device)
+    sizes = edges.diff().to(device)
+    place = _first((value < 0) | (value > sizes))
+    if place:
+        client, group = place
+        raise ValueError(
+            f"counts: got {value[client, group]} for client {client}, group {group}, "
+            f"expected 0 <= count <= {sizes[group]}"
+        )
+
+
+def kept(value: torch.Tensor, numbers: torch.Tensor, edges: torch.Tensor) -> None:
+    """Which units each client keeps: (C, U) int32, per group its count's ascending indices; the rest is not read."""
+    tensor("kept", value, {"C": len(numbers), "U": int(edges[-1])}, (torch.int32,), numbers.device)
+    sizes = edges.diff()
+    group = torch.arange(len(sizes)).repeat_interleave(sizes)
+    position = torch.arange(int(edges[-1])) - edges[group]
+    listed = position.to(value.device) < numbers[:, group.to(value.device)]
+    before = value.roll(1, dims=1).masked_fill((position == 0).to(value.device), -1)
+    place = _first(listed & ((value <= before) | (value >= sizes[group].to(value.device))))
+    if place:
+        client, unit = place
+        raise ValueError(
+            f"kept: got {value[client, unit]} for client {client}, group {group[unit]}, place {position[unit]}, "
+            f"expected ascending indices below {sizes[group[unit]]}"
+        )
+
+
+def submodels(
+    units: torch.Tensor, numbers: torch.Tensor, edges: torch.Tensor, clients: int | None, device: torch.device
+) -> None:
+    """Counts and kept units of the same clients. clients: None: any number of them."""
+    counts(numbers, edges, clients, device)
+    kept(units, numbers, edges)
+
+
+def number(name: str, value: float, *, at_least: float = -math.inf) -> None:
+    """A finite number, not below a bound."""
+    if not math.isfinite(value) or value < at_least:
+        bound = "a finite number" if at_least == -math.inf else f"a finite number of at least {at_least:g}"
+        raise ValueError(f"{name}: got {value}, expected {bound}")
+
+
+def choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """One of the allowed words."""
+    if value not in allowed:
+        raise ValueError(f"{name}: got {value!r}, expected {' or '.join(allowed)}")
+
+
+def no_nan(name: str, value: torch.Tensor) -> None:
+    """No entry of a (C, U) tensor is NaN."""
+    place = _first(value.isnan())
+    if place:
+        raise ValueError(
+            f"{name}: got nan for client {place[0]}, unit {place[1]}, expected numbers that can be compared"
+        )
+
+
+def weights(name: str, value: torch.Tensor, clients: int, device: torch.device) -> None:
+    """The clients' weights: (C,) float64, finite, not negative."""
+    tensor(name, value, {"C": clients}, (torch.float64,), device)
+    place = _first(~(value.isfinite() & (value >= 0)))
+    if place:
+        raise ValueError(f"{name}: got {value[place[0]]} for client {place[0]}, expected finite weights of at least 0")
+
+
+def capacity(name: str, value: int, sizes: torch.Tensor) -> None:
+    """Room for the largest of the compact sizes."""
+    needed = int(sizes.max()) if len(sizes) else 0
+    if value < needed:
+        raise ValueError(f"{name}: got {value}, expected at least {needed}, the entries of the largest submodel")
+
+
+def _first(flagged: torch.Tensor) -> list[int]:
+    """The place of the first flagged entry; empty if there is none."""
+    if not bool(flagged.any()):
+        return []
+    place: list[int] = flagged.nonzero()[0].tolist()
+    return place
+
+
+def _short(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")

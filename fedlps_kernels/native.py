@@ -1,0 +1,63 @@
+"""The native module: whether it serves here, why not, and how tensors cross to it."""
+
+import functools
+import os
+from types import ModuleType
+
+import torch
+
+Array = tuple[int, tuple[int, ...], str]
+
+
+@functools.cache
+def _loaded() -> tuple[ModuleType | None, str]:
+    """The native module and "", or None and why it does not serve. Reads FEDLPS_NATIVE and FEDLPS_ISA once."""
+    wanted = os.environ.get("FEDLPS_NATIVE", "auto")
+    if wanted not in ("auto", "on", "off"):
+        raise ValueError(f"FEDLPS_NATIVE: got {wanted!r}, expected auto, on or off")
+    if wanted == "off":
+        return None, "FEDLPS_NATIVE=off"
+    try:
+        from fedlps_kernels import _native
+    except ImportError as error:
+        why = f"the native module is not built ({error}): install with a C++ compiler and without FEDLPS_NATIVE=off"
+        if wanted == "on":
+            raise ValueError(f"FEDLPS_NATIVE: got 'on', but {why}") from error
+        return None, why
+    isa = os.environ.get("FEDLPS_ISA")
+    if isa:
+        if isa not in _native.available_isas():
+            allowed = ", ".join(_native.available_isas())
+            raise ValueError(f"FEDLPS_ISA: got {isa!r}, expected one of those this machine runs: {allowed}")
+        _native.use_isa(isa)
+    return _native, ""
+
+
+def why_not() -> str:
+    """Why the native module does not serve here; empty if it does."""
+    return _loaded()[1]
+
+
+def module() -> ModuleType | None:
+    """The native module, if it serves here."""
+    return _loaded()[0]
+
+
+def serving(tensor: torch.Tensor) -> ModuleType | None:
+    """The native module, if it serves tensors of this device."""
+    return module() if tensor.device.type == "cpu" else None
+
+
+def array(tensor: torch.Tensor) -> Array:
+    """A contiguous tensor as it crosses: (address, shape, dtype). The caller keeps it alive."""
+    return tensor.data_ptr(), tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
+
+
+def arrays(*tensors: torch.Tensor) -> tuple[Array, ...]:
+    """Each of them, as it crosses."""
+    return tuple(map(array, tensors))
+
+
+def threads() -> int:
+    """Threads a call may use: torch's own setting."""
+    return torch.get_num_threads()

@@ -1,0 +1,57 @@
+"""Per unit, the sum of the absolute values of its incoming weights."""
+
+from typing import Any
+
+import torch
+
+from fedlps_kernels import checks, native
+from fedlps_kernels.layout import Layout
+from fedlps_kernels.unit_abs_sum import definition
+
+
+def unit_abs_sum(parameters: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """The unit absolute sums a(w) (spec section 3): per unit, over the layers of its group, the sum of |entries| of its
+    weight rows, over all columns; bias, scale and shift are not included.
+
+    parameters: (C, P) float32 or float64, contiguous.
+    Returns (C, U), the same dtype. Differentiable once; the gradient at an entry of 0 is 0.
+    Raises TypeError for another dtype, ValueError for another shape or strides.
+    """
+    sums: torch.Tensor = _sum(parameters, layout.table, layout.groups, layout.units)
+    return sums
+
+
+@torch.library.custom_op("fedlps::unit_abs_sum", mutates_args=())
+def _sum(parameters: torch.Tensor, table: torch.Tensor, groups: torch.Tensor, units: int) -> torch.Tensor:
+    layout = Layout.of(table, groups)
+    checks.tensor("parameters", parameters, {"C": None, "P": layout.parameters}, checks.FLOATS)
+    module = native.serving(parameters)
+    if module is None:
+        return definition.unit_abs_sum(parameters, layout)
+    sums = parameters.new_empty(len(parameters), layout.units)
+    module.unit_abs_sum(*native.arrays(table, groups, parameters, sums), native.threads())
+    return sums
+
+
+_sum.register_fake(lambda parameters, table, groups, units: parameters.new_empty(len(parameters), units))
+
+
+@torch.library.custom_op("fedlps::unit_abs_sum_gradient", mutates_args=())
+def _gradient(
+    gradient: torch.Tensor, parameters: torch.Tensor, table: torch.Tensor, groups: torch.Tensor
+) -> torch.Tensor:
+    return definition.unit_abs_sum_gradient(gradient, parameters, Layout.of(table, groups))
+
+
+_gradient.register_fake(lambda gradient, parameters, *_: torch.empty_like(parameters))
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    ctx.save_for_backward(*inputs[:3])
+
+
+def _backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    return _gradient(gradient, *ctx.saved_tensors), None, None, None
+
+
+_sum.register_autograd(_backward, setup_context=_save)
