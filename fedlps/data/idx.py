@@ -130,6 +130,8 @@ class _Gzip:
         self.inflater = zlib.decompressobj(16 + zlib.MAX_WBITS)
 
     def take(self, count: int) -> bytes:
+        if self.inflater.eof:
+            return b""
         try:
             taken = self.inflater.decompress(self.rest, count)
         except zlib.error as error:
