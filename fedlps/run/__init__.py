@@ -1,0 +1,1 @@
+"""What a run is told (configuration) and what it leaves behind (the files of a run)."""
