@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy
 import torch
 
 from fedlps.engine.cohort import cohort
+from fedlps.interruption import Interruption
 from fedlps.program import initial_parameters
 from fedlps.recipe import Method, capability, state
 from fedlps.recipe.federation import Federation, Outcome, Round, costs_of
@@ -22,7 +22,6 @@ COUNTED = ("flops_paper", "flops_executed", "bytes_up", "bytes_down")
 TIMED = ("time_simulated", "train_s", "eval_s")
 
 RoundCallback = Callable[[int, Mapping[str, float]], None]
-Guard = Callable[[], AbstractContextManager[object]]
 
 
 class DivergedError(RuntimeError):
@@ -59,21 +58,21 @@ class Simulation:
         self.counted = [0] * len(COUNTED) if counted is None else counted.tolist()
         self.timed = [0.0] * len(TIMED) if timed is None else timed.tolist()
 
-    def run(self, on_round: RoundCallback, training: Guard, stop: Callable[[], bool]) -> None:
+    def run(self, on_round: RoundCallback, interruption: Interruption) -> None:
         """Play the rounds that are left, with checkpoints on the way and at the end.
 
-        on_round: called with the number (from 1) and metrics of each. training: entered while clients train; an exception
-        raised inside leaves the store at the end of the round before. stop: asked after each round.
+        on_round: called with the number (from 1) and metrics of each. interruption: a signal ends the run after the round
+        or, while clients train, at once with InterruptedTraining; what the store holds then is the end of a round.
         """
         config = self.federation.config
         clock = Clock(config.checkpoint_seconds, config.checkpoint_every, time.monotonic())
         for number in range(self.store.rounds, config.rounds):
-            metrics = self._play(number, training)
+            metrics = self._play(number, interruption)
             self.store.put_tensor("global", self.parameters.numpy())
             self.store.put_tensor("counted", numpy.array(self.counted, dtype=numpy.int64))
             self.store.put_tensor("timed", numpy.array(self.timed))
             self.store.add_metrics(number + 1, metrics)
-            stopping = stop() or number + 1 == config.rounds
+            stopping = interruption.signal is not None or number + 1 == config.rounds
             if clock.due(self.store.pending_bytes) or stopping:
                 self.store.checkpoint()
                 clock.last = time.monotonic()
@@ -81,7 +80,7 @@ class Simulation:
             if stopping:
                 return
 
-    def _play(self, number: int, training: Guard) -> dict[str, float]:
+    def _play(self, number: int, interruption: Interruption) -> dict[str, float]:
         federation, method = self.federation, self.method
         started = time.perf_counter()
         round_ = self._begin(number)
@@ -90,7 +89,7 @@ class Simulation:
         batches = cohort(
             config.seed, number, round_.clients, round_.training, epochs=config.epochs, batch=config.batch
         )
-        with training():
+        with interruption.allowed():
             result = federation.executor.train(self.parameters, plan, batches)
         if result.diverged.all():
             clients = ", ".join(map(str, round_.clients))

@@ -40,6 +40,7 @@ class Flow:
     group: int
     spread: int = 1
     layer: int | None = None  # the layer that directly made it, before anything else
+    trained: bool = True  # parameters stand before it, so that a gradient flows back
 
 
 @dataclass
@@ -154,7 +155,7 @@ def _walk(trace: Trace, graph: fx.GraphModule, input_shape: tuple[int, ...]) -> 
     for node in graph.graph.nodes:
         sources = node.all_input_nodes
         if node.op == "placeholder":
-            flows[node] = Flow(-1)
+            flows[node] = Flow(-1, trained=False)
             previous = node
             continue
         if node.op == "output":
@@ -204,7 +205,7 @@ def _flow(trace: Trace, node: fx.Node, child: nn.Module | None, inputs: list[Flo
     flattened = _flatten_spread(node, child, shape)
     if flattened is not None:
         _step(trace, "flatten", node)
-        return Flow(source.group, source.spread * flattened)
+        return Flow(source.group, source.spread * flattened, trained=source.trained)
     if node.target in ADDITIONS and node.op == "call_function" and len(inputs) == 2:
         trace.no_chain(f"step {node.name} adds two branches")
         same = inputs[0].spread == inputs[1].spread and len({_shape(n) for n in node.all_input_nodes}) == 1
@@ -212,15 +213,16 @@ def _flow(trace: Trace, node: fx.Node, child: nn.Module | None, inputs: list[Flo
             return Flow(trace.join(inputs[0].group, inputs[1].group), source.spread)
     elif isinstance(child, ZERO_PRESERVING) or (node.op == "call_function" and node.target in ZERO_PRESERVING_FUNCTIONS):
         _note_chain_step(trace, node, child)
-        return Flow(source.group, source.spread)
+        return Flow(source.group, source.spread, trained=source.trained)
     else:
         trace.no_chain(f"step {node.name} ({type(child).__name__ if child is not None else node.target}) is none of conv, "
                        "linear, norm, ReLU, pooling and flatten")  # fmt: skip
     if isinstance(child, nn.Conv2d | nn.Linear):
-        _add_layer(trace, node, child, "conv" if isinstance(child, nn.Conv2d) else "linear", Flow(-1), shape)
+        _add_layer(trace, node, child, "conv" if isinstance(child, nn.Conv2d) else "linear", Flow(-1, trained=source.trained), shape)
         trace.seal(trace.layers[-1].row_group)
     trace.seal(*(flow.group for flow in inputs))
-    return Flow(-1)
+    has_parameters = child is not None and next(child.parameters(), None) is not None
+    return Flow(-1, trained=has_parameters or any(flow.trained for flow in inputs))
 
 
 def _add_layer(
@@ -229,7 +231,7 @@ def _add_layer(
     output = _shape(node)
     group = len(trace.parents)
     trace.parents.append(group)
-    layer = _layer(trace, str(node.target), child, output, source, group, node.all_input_nodes[0].op == "placeholder")
+    layer = _layer(trace, str(node.target), child, output, source, group, first=not source.trained)
     trace.layers.append(layer)
     number = len(trace.layers) - 1
     if isinstance(child, nn.Conv2d):

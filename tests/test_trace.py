@@ -64,6 +64,7 @@ def test_chain_has_a_group_per_hidden_layer_and_a_whole_output() -> None:
     assert [layer.spread for layer in program.layers] == [1, 1, 16, 1]
     assert [layer.positions for layer in program.layers] == [576, 64, 1, 1]
     assert [layer.reads_input for layer in program.layers] == [True, False, False, False]
+    assert [layer.reads_input for layer in derive(ZOO["mlp"]((1, 2, 2), 3), (1, 2, 2)).layers] == [True, False, False]
     assert program.size == 21_840
     assert program.classes == 10
     assert [step.input for step in program.steps] == list(range(-1, len(program.steps) - 1))

@@ -175,7 +175,7 @@ class _Training:
         wanted = [weights, gates] if straight_through else [weights]
         gradient, *unit_gradient = torch.autograd.grad(loss, wanted)
         self.parameters = weights.detach()
-        self.losses.append(float(loss))
+        self.losses.append(float(loss.detach()))
         self.hits += int((outputs.argmax(1) == labels).sum())
         self.seen += len(labels)
         self.kept_by_step.append(self.kept)

@@ -115,5 +115,6 @@ def configured(config: Config) -> Ratio:
         return Fixed(float(rule))
     expected = config.rounds / (config.clients * config.fraction)
     ratio = config.ratio
-    low, high = ratio.arms
-    return BanditPerClient(BanditParameters(expected, (low, high), ratio.initial, ratio.rho, ratio.delta))
+    return BanditPerClient(
+        BanditParameters(xi=expected, arms=ratio.arms, initial=ratio.initial, rho=ratio.rho, delta=ratio.delta)
+    )
