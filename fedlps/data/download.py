@@ -123,8 +123,6 @@ def _first_good(file: File, addresses: Sequence[str], stream: io.BufferedRandom,
 def _connect(file: File, address: str, stream: io.BufferedRandom, progress: Progress | None) -> None:
     """Complete `stream` by one request and check it; whatever cannot become the right file is cut off again."""
     done = stream.seek(0, os.SEEK_END)
-    if done > file.size:
-        done = stream.truncate(0)
     resumed = done > 0
     if done < file.size:
         for chunk in _body(file, address, done):
