@@ -3,8 +3,8 @@
     python examples/own_model.py [ROUNDS]
 
 A sequential model of convolution, linear, ReLU, pooling and flatten is understood as it is. Any other module trains as
-well: its units are thinned wherever the layers behind them allow it, and the run's first line says what stands in the way
-of the fast executors.
+well: its units are thinned wherever the layers behind them allow it, and the run's first line says what stands in the
+way of the fast executors.
 """
 
 import sys

@@ -2,4 +2,7 @@
 
 
 class InputError(ValueError):
-    """Bad input. The message is one line naming argument, value and what is allowed; the command line exits with code 2."""
+    """Bad input.
+
+    The message is one line naming argument, value and what is allowed; the command line exits with code 2.
+    """

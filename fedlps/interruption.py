@@ -12,13 +12,17 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class InterruptedTraining(BaseException):
-    """Raised inside `Interruption.allowed` when a signal comes. No Exception, so that nothing on the way swallows it."""
+    """Raised inside `Interruption.allowed` when a signal comes.
+
+    No Exception, so that nothing on the way swallows it.
+    """
 
 
 class Interruption:
     """While entered, notes the first signal; a second one ends the process as if nothing were here.
 
-    signal: the number of the first signal, or None. Outside the main thread, where signals cannot be caught, it never comes.
+    signal: the number of the first signal, or None. Outside the main thread, where signals cannot be caught, it never
+    comes.
     """
 
     def __init__(self) -> None:

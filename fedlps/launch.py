@@ -19,7 +19,7 @@ from torch import nn
 from fedlps import __version__, data, models
 from fedlps.engine import executors
 from fedlps.errors import InputError
-from fedlps.interruption import Interruption, InterruptedTraining
+from fedlps.interruption import InterruptedTraining, Interruption
 from fedlps.methods import METHODS
 from fedlps.program import Program
 from fedlps.recipe import Method
@@ -42,7 +42,8 @@ IDENTITY = ("data", "model")  # what a resumed run must share with the run it go
 class Run:
     """A run that has ended: finished, or stopped by a signal and ready to be resumed.
 
-    metrics: `round` (int64, from 1) and every metric of the specification's section 9 (float64, NaN where not evaluated).
+    metrics: `round` (int64, from 1) and every metric of the specification's section 9 (float64, NaN where not
+    evaluated).
     """
 
     directory: Path
@@ -58,7 +59,9 @@ class Session:
     notes: lines for the user, the first says which executor trains and why.
     """
 
-    def __init__(self, config: Config, federation: Federation, method: Method, store: RunStore, notes: list[str]) -> None:
+    def __init__(
+        self, config: Config, federation: Federation, method: Method, store: RunStore, notes: list[str]
+    ) -> None:
         self.config = config
         self.directory = store.directory
         self.notes = tuple(notes)
@@ -74,8 +77,8 @@ class Session:
     def play(self, on_round: RoundCallback | None = None) -> Run:
         """Play the rounds that are left. SIGINT and SIGTERM end it with a checkpoint.
 
-        Raises DivergedError, after a checkpoint of the round before, if every client of a round diverges, and InputError
-        if the system refuses to write; then the last checkpoint stands.
+        Raises DivergedError, after a checkpoint of the round before, if every client of a round diverges, and
+        InputError if the system refuses to write; then the last checkpoint stands.
         """
         interruption = Interruption()
         simulation = Simulation(self._federation, self._method, self._store)
@@ -94,7 +97,9 @@ class Session:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._store.close()
 
 
@@ -111,9 +116,9 @@ def prepare(
 ) -> Session:
     """Check everything, then make or open the directory. Nothing is created if something is wrong.
 
-    out: the directory of the run; None: runs/<preset>-<method>-seed<n>, with -2, -3, ... if taken. With resume, preset and
-    method are those of the run. model: a module of the caller's own instead of `model.name`. command: for run.yaml.
-    Raises InputError, one line.
+    out: the directory of the run; None: runs/<preset>-<method>-seed<n>, with -2, -3, ... if taken. With resume, preset
+    and method are those of the run. model: a module of the caller's own instead of `model.name`. command: for
+    run.yaml. Raises InputError, one line.
     """
     directory = Path(out) if out is not None else None
     check_directory(directory, resume=resume, overwrite=overwrite)

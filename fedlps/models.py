@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ ModelStep = Sequence[Any]
 Builder = Callable[..., nn.Module]
 
 
-def chain(input_shape: Sequence[int], steps: Sequence[ModelStep]) -> nn.Sequential:
+def chain(input_shape: Sequence[int], steps: Iterable[ModelStep]) -> nn.Sequential:
     """A sequential model from a list of steps.
 
     input_shape: (channels, height, width) of a sample. steps: ["conv", out, kernel, stride, padding], ["linear", out],
@@ -46,26 +46,27 @@ def _module(step: ModelStep, shape: tuple[int, ...]) -> nn.Module:
             return nn.AvgPool2d(size)
         case ["flatten"]:
             return nn.Flatten()
-    raise InputError(f"model: step {list(step)} is unknown; allowed: conv, linear, norm, relu, maxpool, avgpool, flatten")
+    kinds = "conv, linear, norm, relu, maxpool, avgpool, flatten"
+    raise InputError(f"model: step {list(step)} is unknown; allowed: {kinds}")
 
 
 def mnist_cnn(input_shape: tuple[int, ...], classes: int) -> nn.Module:
     """The paper's network for MNIST: two 5x5 convolutions and two linear layers (21,840 parameters)."""
-    block = (["maxpool", 2], ["relu"])
-    steps = [["conv", 10, 5, 1, 0], *block, ["conv", 20, 5, 1, 0], *block, ["flatten"], ["linear", 50], ["relu"]]
-    return chain(input_shape, [*steps, ["linear", classes]])
+    block: tuple[ModelStep, ...] = (["maxpool", 2], ["relu"])
+    features: tuple[ModelStep, ...] = (["conv", 10, 5, 1, 0], *block, ["conv", 20, 5, 1, 0], *block)
+    return chain(input_shape, [*features, ["flatten"], ["linear", 50], ["relu"], ["linear", classes]])
 
 
 def digits_cnn(input_shape: tuple[int, ...], classes: int) -> nn.Module:
     """Two padded 3x3 convolutions and two linear layers, for 8x8 images."""
-    block = (["maxpool", 2], ["relu"])
-    steps = [["conv", 16, 3, 1, 1], *block, ["conv", 32, 3, 1, 1], *block, ["flatten"], ["linear", 64], ["relu"]]
-    return chain(input_shape, [*steps, ["linear", classes]])
+    block: tuple[ModelStep, ...] = (["maxpool", 2], ["relu"])
+    features: tuple[ModelStep, ...] = (["conv", 16, 3, 1, 1], *block, ["conv", 32, 3, 1, 1], *block)
+    return chain(input_shape, [*features, ["flatten"], ["linear", 64], ["relu"], ["linear", classes]])
 
 
 def mlp(input_shape: tuple[int, ...], classes: int, hidden: Sequence[int] = (200, 100)) -> nn.Module:
     """Linear layers with ReLU between; `hidden` gives their widths."""
-    steps = [step for width in hidden for step in (["linear", int(width)], ["relu"])]
+    steps: list[ModelStep] = [step for width in hidden for step in (["linear", int(width)], ["relu"])]
     return chain(input_shape, [["flatten"], *steps, ["linear", classes]])
 
 

@@ -86,7 +86,8 @@ class Program:
     """A model, derived from a torch module by `fedlps.trace.derive`.
 
     parameters lists the flat vector in the order of the module's `parameters()`; plain maps the parameters that belong
-    to no layer to the values the module was built with. steps is empty where the module is no chain; obstacle then says why.
+    to no layer to the values the module was built with. steps is empty where the module is no chain; obstacle then
+    says why.
     """
 
     input_shape: tuple[int, ...]
@@ -119,14 +120,11 @@ class Program:
 
         from fedlps_kernels.layout import Layout
 
-        rows = [
-            (
-                layer.weight,
-                (layer.row_group, layer.column_group, layer.rows, layer.columns, layer.inner, layer.weight)
-                + tuple(-1 if offset is None else offset for offset in (layer.bias, layer.scale, layer.shift)),
-            )
-            for layer in self.layers
-        ]
+        rows = []
+        for layer in self.layers:
+            vectors = [-1 if offset is None else offset for offset in (layer.bias, layer.scale, layer.shift)]
+            groups = (layer.row_group, layer.column_group)
+            rows.append((layer.weight, (*groups, layer.rows, layer.columns, layer.inner, layer.weight, *vectors)))
         for parameter in self.parameters:
             if parameter.name in self.plain:
                 rows.append((parameter.offset, (-1, -1, parameter.size, 1, 1, parameter.offset, -1, -1, -1)))

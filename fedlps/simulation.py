@@ -61,8 +61,9 @@ class Simulation:
     def run(self, on_round: RoundCallback, interruption: Interruption) -> None:
         """Play the rounds that are left, with checkpoints on the way and at the end.
 
-        on_round: called with the number (from 1) and metrics of each. interruption: a signal ends the run after the round
-        or, while clients train, at once with InterruptedTraining; what the store holds then is the end of a round.
+        on_round: called with the number (from 1) and metrics of each. interruption: a signal ends the run after the
+        round or, while clients train, at once with InterruptedTraining; what the store holds then is the end of a
+        round.
         """
         config = self.federation.config
         clock = Clock(config.checkpoint_seconds, config.checkpoint_every, time.monotonic())
@@ -142,7 +143,8 @@ class Simulation:
         self.timed = [total + more for total, more in zip(self.timed, (slowest, train_s, eval_s), strict=True)]
 
     def _totals(self) -> dict[str, float]:
-        return {**dict(zip(COUNTED, map(float, self.counted), strict=True)), **dict(zip(TIMED, self.timed, strict=True))}
+        totals = [*map(float, self.counted), *self.timed]
+        return dict(zip((*COUNTED, *TIMED), totals, strict=True))
 
 
 def _of_round(outcome: Outcome) -> dict[str, float]:

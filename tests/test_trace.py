@@ -80,14 +80,16 @@ def test_nested_sequential_is_the_same_chain_as_the_flat_one() -> None:
 def test_norm_directly_behind_its_layer_belongs_to_it() -> None:
     program = derive(chain((3, 8, 8), [["conv", 6, 3, 1, 1], ["norm"], ["relu"], ["flatten"], ["linear", 4]]), (3, 8, 8))
     layer = program.layers[0]
-    assert program.obstacle is None and program.batch_statistics
+    assert program.obstacle is None
+    assert program.batch_statistics
     assert (layer.scale, layer.shift, layer.gate) == (6 * 27 + 6, 6 * 27 + 12, "1")
 
 
 def test_norm_behind_an_activation_keeps_its_units_whole() -> None:
     program = derive(chain((3, 8, 8), [["conv", 6, 3, 1, 1], ["relu"], ["norm"], ["flatten"], ["linear", 4]]), (3, 8, 8))
     assert program.groups == ()
-    assert program.obstacle is not None and "BatchNorm2d" in program.obstacle
+    assert program.obstacle is not None
+    assert "BatchNorm2d" in program.obstacle
 
 
 def test_added_branches_share_one_group() -> None:
@@ -100,13 +102,16 @@ def test_added_branches_share_one_group() -> None:
 def test_layer_used_twice_is_not_thinned() -> None:
     program = derive(Tied(), (1, 2, 3))
     assert program.groups == ()
-    assert program.obstacle is not None and "shares its parameters" in program.obstacle
+    assert program.obstacle is not None
+    assert "shares its parameters" in program.obstacle
 
 
 def test_untraceable_module_trains_at_full_width() -> None:
     program = derive(Branching(), (1, 2, 3))
-    assert program.groups == () and len(program.layers) == 2
-    assert program.obstacle is not None and "torch.fx cannot trace it" in program.obstacle
+    assert program.groups == ()
+    assert len(program.layers) == 2
+    assert program.obstacle is not None
+    assert "torch.fx cannot trace it" in program.obstacle
 
 
 @pytest.mark.parametrize(
@@ -124,7 +129,8 @@ def test_grouped_convolution_keeps_its_channels_whole() -> None:
         nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3, groups=4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2)
     )
     program = derive(module, (1, 6, 6))
-    assert program.groups == () and [layer.fan_in for layer in program.layers] == [9, 9, 16]
+    assert program.groups == ()
+    assert [layer.fan_in for layer in program.layers] == [9, 9, 16]
 
 
 def test_activation_behind_the_output_does_not_thin_it() -> None:
@@ -144,7 +150,8 @@ def test_activation_behind_the_output_does_not_thin_it() -> None:
 def test_module_that_cannot_train_is_refused_in_one_line(module: nn.Module, message: str) -> None:
     with pytest.raises(InputError) as caught:
         derive(module, (1, 4, 4))
-    assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_deriving_leaves_the_module_in_its_mode() -> None:

@@ -4,7 +4,18 @@ Learnable Sparse Customization in Heterogeneous Edge Computing (algorithms 1 and
 code differ, the readings are options: `objective.norm`, `importance.*`, `ratio.arms`, `aggregation.*`.
 """
 
-from fedlps.recipe import Method, Parameters, aggregation, download, evaluation, objective, ratio, register, state, upload
+from fedlps.recipe import (
+    Method,
+    Parameters,
+    aggregation,
+    download,
+    evaluation,
+    objective,
+    ratio,
+    register,
+    state,
+    upload,
+)
 from fedlps.run.config import Config
 
 

@@ -17,8 +17,8 @@ Aggregation = Callable[[Federation, Round, Submodels, Sequence[int]], torch.Tens
 def residuals(rule: str) -> Aggregation:
     """w^{r+1} = w^r - sum_k p_k residual_k [(13)], over the uploads that arrived, in cohort order.
 
-    rule: `residual` weighs by the sizes |D_k|, `uniform` equally, `holders` takes per entry the mean weighted by size over
-    the clients that hold it. Without any upload the parameters stay as they are.
+    rule: `residual` weighs by the sizes |D_k|, `uniform` equally, `holders` takes per entry the mean weighted by size
+    over the clients that hold it. Without any upload the parameters stay as they are.
     """
 
     def aggregate(federation: Federation, round_: Round, uploads: Submodels, sizes: Sequence[int]) -> torch.Tensor:

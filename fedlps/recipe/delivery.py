@@ -15,7 +15,7 @@ Delivery = Callable[[Federation, Round, LocalResult], NDArray[numpy.bool_]]
 
 
 def random_loss() -> Delivery:
-    """(C,) uploads lost with probability `faults.dropout` (stream 9); one that diverged has none to lose (section 6)."""
+    """(C,) uploads lost with probability `faults.dropout` (stream 9); who diverged has none to lose (section 6)."""
 
     def dropped(federation: Federation, round_: Round, result: LocalResult) -> NDArray[numpy.bool_]:
         draws = stream(federation.config.seed, Purpose.FAULTS, round_.number).random(len(round_.clients))

@@ -82,13 +82,16 @@ def _redundancy(federation: Federation, round_: Round, client: int) -> torch.Ten
 
 
 def pattern_scores(
-    program: Program, pattern: str, parameters: torch.Tensor, seed: int, round: int, client: int
+    program: Program, pattern: str, parameters: torch.Tensor, seed: int, number: int, client: int
 ) -> torch.Tensor:
-    """(U,) scores whose largest are kept, in float64 where they are drawn. parameters: (P,), as received."""
+    """(U,) scores whose largest are kept, in float64 where they are drawn.
+
+    parameters: (P,), as received. number: of the round, from 0.
+    """
     if pattern == "first":
         return -torch.arange(program.units, dtype=torch.float64)
     if pattern == "random":
-        return _uniform(program, stream(seed, Purpose.RANDOM_PATTERN, round, client))
+        return _uniform(program, stream(seed, Purpose.RANDOM_PATTERN, number, client))
     return unit_abs_sum(parameters[None], program.layout())[0]
 
 

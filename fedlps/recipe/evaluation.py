@@ -68,7 +68,10 @@ class Evaluation:
         return samples.means(federation.executor.evaluate(model, [samples.distinct], "test").hits[0])
 
     def _personal(self, federation: Federation, name: str) -> Floats:
-        """(K,) accuracy of each client's personal model, -1 where there is none. NaN in the store marks a changed one."""
+        """(K,) accuracy of each client's personal model, -1 where there is none.
+
+        NaN in the store marks a changed one.
+        """
         tested = self._tested(federation, name)
         changed = numpy.flatnonzero(numpy.isnan(tested))
         for start in range(0, len(changed), CHUNK):

@@ -32,14 +32,14 @@ class Method:
     """One algorithm. The parts in the order a round uses them."""
 
     selection: Selection = field(default_factory=selection.uniform)
-    ratio: Ratio = Fixed(1.0)
+    ratio: Ratio = field(default_factory=Fixed)
     download: Download = field(default_factory=download.dense)
     objective: Objective = field(default_factory=objective.cross_entropy)
-    upload: HeldEntries = HeldEntries()
+    upload: HeldEntries = field(default_factory=HeldEntries)
     delivery: Delivery = field(default_factory=delivery.random_loss)
     aggregation: Aggregation = field(default_factory=lambda: aggregation.residuals("residual"))
     state: tuple[Kept, ...] = ()
-    evaluation: Evaluation = Evaluation()
+    evaluation: Evaluation = field(default_factory=Evaluation)
 
 
 AnyParameters = TypeVar("AnyParameters", bound=Parameters)

@@ -13,7 +13,6 @@ from fedlps.cost import relative_cost
 from fedlps.engine.cohort import Indices
 from fedlps.engine.result import whole
 from fedlps.recipe.federation import Federation, Floats, Outcome
-from fedlps.recipe.selection import cohort_size
 from fedlps.run.config import Config
 
 
@@ -64,11 +63,12 @@ class BanditPerClient:
     def choose(self, federation: Federation, clients: Indices, capabilities: Floats) -> Floats:
         """Each bandit's decision, reset to the capability where it exceeds it."""
         decisions = [self._bandit(federation, int(client)).ratio for client in clients]
-        return numpy.minimum(numpy.array(decisions), capabilities)
+        bounded: Floats = numpy.minimum(numpy.array(decisions), capabilities)
+        return bounded
 
     def observe(self, federation: Federation, outcome: Outcome) -> None:
-        """Reward every client that was not dropped; one that diverged with accuracy 0, its previous accuracy standing."""
-        for position in numpy.flatnonzero(outcome.result.diverged | ~outcome.dropped):
+        """Reward every client that was not dropped; one that diverged with accuracy 0, its previous one standing."""
+        for position in numpy.flatnonzero(outcome.result.diverged | ~outcome.dropped).tolist():
             client = int(outcome.round.clients[position])
             bandit = self._bandit(federation, client)
             diverged = bool(outcome.result.diverged[position])

@@ -15,16 +15,16 @@ def cohort_size(clients: int, fraction: float) -> int:
     return max(math.floor(fraction * clients + 1e-9), 1)
 
 
-def draw(seed: int, round: int, clients: int, fraction: float) -> Indices:
-    """Clients drawn uniformly without replacement: int64 (C,), in cohort order. round counts from 0."""
-    return stream(seed, Purpose.SELECTION, round).permutation(clients)[: cohort_size(clients, fraction)]
+def draw(seed: int, number: int, clients: int, fraction: float) -> Indices:
+    """Clients drawn uniformly without replacement: int64 (C,), in cohort order. number: of the round, from 0."""
+    return stream(seed, Purpose.SELECTION, number).permutation(clients)[: cohort_size(clients, fraction)]
 
 
 def uniform() -> Selection:
     """Every client is as likely as any other."""
 
-    def select(federation: Federation, round: int) -> Indices:
+    def select(federation: Federation, number: int) -> Indices:
         config = federation.config
-        return draw(config.seed, round, config.clients, config.fraction)
+        return draw(config.seed, number, config.clients, config.fraction)
 
     return select
