@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -42,19 +43,28 @@ class Store(Protocol):
         ...
 
 
-class TestSamples:
-    """The test samples of all clients, as one array; every distinct image is known once."""
+class EvaluationSamples:
+    """The test samples of all clients; every distinct image is known once, and nothing is kept per client but numbers.
+
+    distinct: indices of the images that any client tests on, ascending.
+    """
 
     def __init__(self, split: Split, clients: int) -> None:
-        own = [split.client(client).test for client in range(clients)]
-        self.edges = numpy.cumsum([0, *map(len, own)])
-        self.distinct, positions = numpy.unique(numpy.concatenate(own), return_inverse=True)
-        self.positions = positions.astype(numpy.int32)
+        flat = array("i")
+        self._edges = numpy.zeros(clients + 1, dtype=numpy.int64)
+        for client in range(clients):
+            flat.frombytes(split.client(client).test.astype(numpy.intc).tobytes())
+            self._edges[client + 1] = len(flat)
+        images = numpy.frombuffer(flat, dtype=numpy.intc)
+        used = numpy.zeros(int(images.max()) + 1, dtype=numpy.bool_)
+        used[images] = True
+        self.distinct: Indices = numpy.flatnonzero(used)
+        self._positions = (numpy.cumsum(used, dtype=numpy.intc) - 1)[images]
 
     def means(self, hits: NDArray[numpy.bool_]) -> Floats:
         """(K,) each client's accuracy, from the hits on the distinct images."""
-        sums = numpy.add.reduceat(hits[self.positions].astype(numpy.int64), self.edges[:-1])
-        return sums / numpy.diff(self.edges)
+        sums = numpy.add.reduceat(hits[self._positions].astype(numpy.int64), self._edges[:-1])
+        return sums / numpy.diff(self._edges)
 
 
 @dataclass(frozen=True)
@@ -91,9 +101,9 @@ class Federation:
         return torch.cat([torch.empty(0, dtype=torch.int32), *units])
 
     @cached_property
-    def test_samples(self) -> TestSamples:
+    def test_samples(self) -> EvaluationSamples:
         """All clients' test samples, gathered when first asked for."""
-        return TestSamples(self.split, self.config.clients)
+        return EvaluationSamples(self.split, self.config.clients)
 
     def work(self, samples: int, pattern_sent: bool) -> Work:
         """The local round of a client with so many training samples."""
