@@ -31,4 +31,4 @@ test-all: setup
 	$(BIN)/mypy
 	.ci/without_native $(BIN)
 	.ci/cuda_compiles $(BIN)
-	$(BIN)/python -m pytest --durations=20
+	$(BIN)/python -m pytest --durations=20 $(PYTEST_OPTIONS)

@@ -42,10 +42,11 @@ def has_compiler() -> bool:
 
 
 def builds_native() -> bool:
-    native = setting("FEDLPS_NATIVE")
+    native, cuda = setting("FEDLPS_NATIVE"), setting("FEDLPS_CUDA")
+    sanitizers()
     if native == "on" and not has_compiler():
         sys.exit("FEDLPS_NATIVE=on, but there is no C++ compiler: install g++ or clang++, or name one in CXX")
-    if native == "off" and setting("FEDLPS_CUDA") == "on":
+    if native == "off" and cuda == "on":
         sys.exit("FEDLPS_CUDA=on needs the native module, but FEDLPS_NATIVE=off")
     return native == "on" or (native == "auto" and has_compiler())
 

@@ -10,7 +10,7 @@ Array = tuple[int, tuple[int, ...], str]
 
 
 @functools.cache
-def _loaded() -> tuple[ModuleType | None, str]:
+def load() -> tuple[ModuleType | None, str]:
     """The native module and "", or None and why it does not serve. Reads FEDLPS_NATIVE and FEDLPS_ISA once."""
     wanted = os.environ.get("FEDLPS_NATIVE", "auto")
     if wanted not in ("auto", "on", "off"):
@@ -35,12 +35,12 @@ def _loaded() -> tuple[ModuleType | None, str]:
 
 def why_not() -> str:
     """Why the native module does not serve here; empty if it does."""
-    return _loaded()[1]
+    return load()[1]
 
 
 def module() -> ModuleType | None:
     """The native module, if it serves here."""
-    return _loaded()[0]
+    return load()[0]
 
 
 def serving(tensor: torch.Tensor) -> ModuleType | None:

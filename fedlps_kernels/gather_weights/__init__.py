@@ -58,7 +58,7 @@ def _gather(
     return compact
 
 
-_gather.register_fake(lambda parameters, kept, *rest: parameters.new_empty(len(kept), rest[-1]))
+_gather.register_fake(lambda parameters, kept, *rest: parameters.new_empty(kept.shape[0], rest[-1]))
 
 
 @torch.library.custom_op("fedlps::scatter_weights", mutates_args=())
@@ -82,7 +82,7 @@ def _scatter(
     return parameters
 
 
-_scatter.register_fake(lambda compact, kept, *rest: compact.new_empty(len(kept), rest[-1]))
+_scatter.register_fake(lambda compact, kept, *rest: compact.new_empty(kept.shape[0], rest[-1]))
 
 
 def _save_gather(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 
 from fedlps_kernels import checks, native
-from fedlps_kernels.gather_weights import gather_weights, scatter_weights
 from fedlps_kernels.layout import Layout
 from fedlps_kernels.scatter_aggregate import definition
 
@@ -66,19 +65,19 @@ _aggregate.register_fake(lambda parameters, *_: torch.empty_like(parameters))
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-    _, residuals, *places, ctx.rule = inputs
+    _, residuals, kept, counts, weights, table, groups, ctx.rule = inputs
     ctx.capacity = residuals.shape[1]
-    ctx.save_for_backward(*places)
+    ctx.save_for_backward(kept, counts, table, groups, weights)
 
 
 def _backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    kept, counts, weights, table, groups = ctx.saved_tensors
-    layout = Layout(table, groups, len(gradient))
+    *places, weights = ctx.saved_tensors
     each = gradient
     if ctx.rule == "holders":
-        held = scatter_weights(weights[:, None].repeat(1, ctx.capacity), kept, counts, layout).sum(dim=0)
+        shares = weights[:, None].repeat(1, ctx.capacity)
+        held = torch.ops.fedlps.scatter_weights(shares, *places, gradient.shape[0]).sum(dim=0)
         each = torch.where(held > 0, gradient / held, 0).to(gradient.dtype)
-    residuals = gather_weights(each[None].contiguous(), kept, counts, layout, ctx.capacity)
+    residuals = torch.ops.fedlps.gather_weights(each[None].contiguous(), *places, ctx.capacity)
     return gradient, -residuals * weights[:, None].to(gradient.dtype), *(None,) * 6
 
 

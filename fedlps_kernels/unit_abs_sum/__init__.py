@@ -33,7 +33,7 @@ def _sum(parameters: torch.Tensor, table: torch.Tensor, groups: torch.Tensor, un
     return sums
 
 
-_sum.register_fake(lambda parameters, table, groups, units: parameters.new_empty(len(parameters), units))
+_sum.register_fake(lambda parameters, table, groups, units: parameters.new_empty(parameters.shape[0], units))
 
 
 @torch.library.custom_op("fedlps::unit_abs_sum_gradient", mutates_args=())
