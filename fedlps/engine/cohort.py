@@ -17,8 +17,9 @@ Indices = NDArray[numpy.int64]
 class Cohort:
     """The batches of C clients as three flat arrays, so that unequal clients need no padding.
 
-    clients: (C,) ids. samples: training-sample indices in the order of use, client after client. steps: (T + 1,) edges of
-    the steps within samples. edges: (C + 1,) edges of the clients within the T steps. sizes: (C,) training samples |D_k|.
+    clients: (C,) ids. samples: training-sample indices in the order of use, client after client. steps: (T + 1,) edges
+    of the steps within samples. edges: (C + 1,) edges of the clients within the T steps. sizes: (C,) training samples
+    |D_k|. seeds: (C,) what a module that draws numbers itself (dropout) is seeded with.
     """
 
     clients: Indices
@@ -26,6 +27,7 @@ class Cohort:
     steps: Indices
     edges: Indices
     sizes: Indices
+    seeds: Indices
 
     def batches(self, client: int) -> Iterator[Indices]:
         """The batches of the client at a position of the cohort, step by step."""
@@ -36,23 +38,29 @@ class Cohort:
 def cohort(
     seed: int, round_: int, clients: Indices, training: Sequence[Indices], *, epochs: int, batch: int
 ) -> Cohort:
-    """Batch orders of a round (section 4): per epoch a fresh permutation of the client's samples, the last batch shorter.
+    """Batch orders of a round (section 4): per epoch a fresh permutation of the client's samples, the last batch
+    shorter.
 
-    training: per client its training-sample indices. Draws come from stream 5 of (round, client).
+    training: per client its training-sample indices. Draws come from stream 5 of (round, client): the permutations,
+    then the client's seed.
     """
-    orders = []
+    orders, seeds = [], []
     for client, own in zip(clients, training, strict=True):
         rng = stream(seed, Purpose.BATCHES, round_, int(client))
         orders.append([own[rng.permutation(len(own))] for _ in range(epochs)])
+        seeds.append(int(rng.integers(1 << 63)))
     return from_batches(
         clients,
         [[epoch[i : i + batch] for epoch in order for i in range(0, len(epoch), batch)] for order in orders],
         numpy.array([len(own) for own in training], dtype=numpy.int64),
+        numpy.array(seeds, dtype=numpy.int64),
     )
 
 
-def from_batches(clients: Indices, batches: Sequence[Sequence[Indices]], sizes: Indices) -> Cohort:
-    """A cohort of given batches per client."""
+def from_batches(
+    clients: Indices, batches: Sequence[Sequence[Indices]], sizes: Indices, seeds: Indices | None = None
+) -> Cohort:
+    """A cohort of given batches per client; seeds are 0 if not given."""
     flat = [step for client in batches for step in client]
     return Cohort(
         clients=numpy.asarray(clients, dtype=numpy.int64),
@@ -60,4 +68,5 @@ def from_batches(clients: Indices, batches: Sequence[Sequence[Indices]], sizes: 
         steps=numpy.cumsum([0, *map(len, flat)], dtype=numpy.int64),
         edges=numpy.cumsum([0, *map(len, batches)], dtype=numpy.int64),
         sizes=sizes,
+        seeds=numpy.zeros(len(batches), dtype=numpy.int64) if seeds is None else seeds,
     )

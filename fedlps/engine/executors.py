@@ -28,7 +28,7 @@ def check(request: Request) -> None:
     if request.device == "cuda":
         raise InputError(f"device: got cuda, but {no_cuda()}; allowed here: auto, cpu")
     if request.executor not in ("auto", "reference"):
-        raise InputError(f"executor: got {request.executor}, which this version does not have; allowed: auto, reference")
+        raise InputError(f"executor: got {request.executor}, not part of this version; allowed: auto, reference")
     if request.precision != "fp32":
         raise InputError(f"precision: got {request.precision}, but the reference executor computes in fp32 only")
 

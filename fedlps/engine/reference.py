@@ -5,6 +5,7 @@ Slow and plain on purpose. Every other executor is tested against it. One thread
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,7 +26,11 @@ from fedlps_kernels.unit_abs_sum.definition import unit_abs_sum
 class ReferenceExecutor:
     """Runs any plan on any module that `fedlps.trace.derive` accepts.
 
-    module is put into the given dtype and holds no state between calls; samples gives normalized batches.
+    It works on a copy of module, in the given dtype, whose buffers are the module's own at every call: nothing passes
+    from one client to another, and the caller's module stays as it is. samples gives normalized batches.
+
+    A module that draws numbers itself (dropout) draws them from torch's generator, seeded for every job with its
+    client's seed in the cohort and for every evaluated model with 0; the caller's generator is left as it was.
     """
 
     name = "reference"
@@ -41,20 +46,22 @@ class ReferenceExecutor:
     ) -> None:
         self.program = program
         self.layout = program.layout()
-        self.module = module.to(dtype)
+        self.module = copy.deepcopy(module).to(dtype)
+        self.buffers = dict(self.module.named_buffers())
         self.samples = samples
         self.dtype = dtype
         self.evaluation_batch = evaluation_batch
         self._gates: torch.Tensor | None = None
         for layer in program.layers:
             if layer.row_group >= 0:
-                module.get_submodule(layer.gate).register_forward_hook(self._gate(layer))
+                self.module.get_submodule(layer.gate).register_forward_hook(self._gate(layer))
 
     def train(self, global_parameters: torch.Tensor, plan: Plan, cohort: Cohort) -> LocalResult:
         """Run the plan's jobs one after the other. global_parameters: (P,) in the executor's dtype."""
-        with _one_thread():
+        with _one_thread(), torch.random.fork_rng(devices=[]):
             trainings = [_Training(self, job, global_parameters) for job in plan.jobs]
             for training in trainings:
+                torch.default_generator.manual_seed(int(cohort.seeds[training.job.client]))
                 training.run(list(cohort.batches(training.job.client)))
             return self._collect(plan, trainings)
 
@@ -62,8 +69,9 @@ class ReferenceExecutor:
         """Run every model on its own samples, in batches of `evaluation_batch` consecutive ones."""
         hits, losses = [], numpy.zeros(len(models))
         self.module.eval()
-        with _one_thread(), torch.no_grad():
+        with _one_thread(), torch.random.fork_rng(devices=[]), torch.no_grad():
             for model, own in enumerate(samples):
+                torch.default_generator.manual_seed(0)
                 entries = self.layout.entries(models.kept[model], models.counts[model])
                 parameters = torch.zeros(self.program.size, dtype=self.dtype)
                 parameters[entries] = models.parameters[model, : len(entries)].to(self.dtype)
@@ -83,11 +91,12 @@ class ReferenceExecutor:
 
     def forward(self, parameters: torch.Tensor, inputs: torch.Tensor, gates: torch.Tensor | None) -> torch.Tensor:
         """The module's outputs at flat parameters (P,), its units multiplied by gates (U,) if there are any."""
-        pieces = parameters.split([parameter.size for parameter in self.program.parameters])
+        pieces = torch.split(parameters, [parameter.size for parameter in self.program.parameters])
         named = {
             parameter.name: piece.view(parameter.shape)
             for parameter, piece in zip(self.program.parameters, pieces, strict=True)
         }
+        named.update((name, buffer.clone()) for name, buffer in self.buffers.items())
         self._gates = gates
         outputs: torch.Tensor = torch.func.functional_call(self.module, named, (inputs,))
         return outputs
@@ -109,19 +118,20 @@ class ReferenceExecutor:
         parameters = torch.zeros((len(trainings), capacity), dtype=self.dtype)
         for row, values in zip(parameters, compact, strict=True):
             row[: len(values)] = values
-        probes = {
+        probes: dict[str, list[Any]] = {
             "kept": [training.kept_by_step for training in trainings],
             "losses": [training.losses for training in trainings],
             "parameters": [training.parameters for training in trainings],
         }
-        shape = (len(trainings), self.program.units)
+        jobs = len(trainings)
+        units, groups = self.program.units, len(self.program.groups)
         return LocalResult(
             submodels=Submodels(
-                torch.stack([t.kept for t in trainings]) if trainings else torch.zeros(shape, dtype=torch.int32),
-                torch.tensor([t.job.hold.counts for t in trainings], dtype=torch.int32).reshape(shape[0], -1),
+                torch.cat([torch.zeros(0, dtype=torch.int32), *(t.kept for t in trainings)]).view(jobs, units),
+                torch.tensor([t.job.hold.counts for t in trainings], dtype=torch.int32).view(jobs, groups),
                 parameters,
             ),
-            redundancy=torch.stack([t.redundancy for t in trainings]) if trainings else torch.zeros(shape),
+            redundancy=torch.cat([parameters.new_zeros(0), *(t.redundancy for t in trainings)]).view(jobs, units),
             losses=numpy.array([numpy.mean(t.losses) if t.losses else numpy.nan for t in trainings]),
             hits=numpy.array([t.hits for t in trainings], dtype=numpy.int64),
             seen=numpy.array([t.seen for t in trainings], dtype=numpy.int64),

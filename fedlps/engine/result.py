@@ -47,7 +47,7 @@ class LocalResult:
     """The outcome of a plan, one row per job.
 
     submodels: units kept after the last step, and w_E gathered on them (of a diverged job: whatever was last).
-    redundancy: (jobs, U), d_E; unchanged where nothing was learned. losses: mean task loss over the steps. hits, seen:
+    redundancy: (jobs, U), d_E; 0 where nothing was learned. losses: mean task loss over the steps. hits, seen:
     correct and all samples over the steps. diverged: loss, parameters or d became non-finite.
     """
 
@@ -62,7 +62,7 @@ class LocalResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Per model and sample, whether the arg max is the label (ties to the lower class), and the summed loss per model."""
+    """Per model and sample, whether the arg max is the label (ties to the lower class); the summed loss per model."""
 
     hits: list[NDArray[numpy.bool_]]
     losses: NDArray[numpy.float64]
