@@ -1,0 +1,33 @@
+"""A run as its user sees it: what runs where, how far it is, what came out."""
+
+from rich.console import Console
+
+from fedlps.launch import Run, Session
+from fedlps.report.console import pairs, say
+from fedlps.report.progress import rounds
+from fedlps.report.table import cells, figures
+from fedlps.run.config import Config
+
+
+def watch(session: Session, console: Console, *, resumed: bool) -> Run:
+    """Play a session's rounds and show them; at the end its figures, unless it was stopped. Raises as `Session.play`."""
+    config = session.config
+    say(console, str(session.directory), "bold")
+    say(console, _what(config))
+    if resumed:
+        say(console, f"{session.rounds_done} of {config.rounds} rounds are done")
+    for note in session.notes:
+        say(console, note)
+    with rounds(console, session.rounds_done, config.rounds) as shown:
+        run = session.play(shown.round)
+    if run.stopped_by is None:
+        completed = {"rounds": str(len(run.metrics["round"]))}
+        pairs(console, completed | cells(figures(run.metrics)) | {"files": str(run.directory)})
+    return run
+
+
+def _what(config: Config) -> str:
+    return (
+        f"{config.method.name} on {config.data.name} with {config.model.name}: {config.rounds} rounds, "
+        f"{config.clients} clients, {config.fraction:g} of them per round, seed {config.seed}"
+    )
