@@ -137,7 +137,7 @@ class Database:
                 if not isinstance(metric[2], float) or _metric_digest(metric) != stored:
                     raise self._damaged(_row(METRICS, (number, name)))
                 rows.append(metric)
-                total = total.plus(stored)
+                total = total.plus((number, name), stored)
             if total != manifest.totals[METRICS.name]:
                 raise self._damaged("table metrics: rows are missing")
         return rows
@@ -157,7 +157,7 @@ class Database:
                 value = None if isnan(metric[2]) else metric[2]
                 columns = {"round": metric[0], "name": metric[1], "value": value, "digest": stored}
                 if self._connection.execute(METRICS.insert, columns).rowcount:  # else it is there: see above
-                    totals[METRICS.name] = totals[METRICS.name].plus(stored)
+                    totals[METRICS.name] = totals[METRICS.name].plus(metric[:2], stored)
             self._manifest = replace(manifest, totals=totals)
             self._replace(TENSORS, (MANIFEST,), self._manifest.encode(), Total())
         self._seen = seen
@@ -191,12 +191,12 @@ class Database:
         """Put a row in the place of the one of its key, or only remove that one; the table's total afterwards."""
         for rowid, stored in self._connection.execute(table.find, table.named(key)).fetchall():
             self._connection.execute(table.delete, (rowid,))
-            total = total.minus(stored)
+            total = total.minus(key, stored)
         if row is None:
             return total
         stored = digest(table, key, row)
         self._connection.execute(table.insert, {**table.named(key), "digest": stored, **vars(row)})
-        return total.plus(stored)
+        return total.plus(key, stored)
 
     def _check(self) -> Manifest:
         """The manifest, once every table's index is seen to be in order and to add up to it."""
@@ -212,7 +212,7 @@ class Database:
         return manifest
 
     def _scan(self, table: Table) -> Total:
-        count = digests = 0
+        total = Total()
         previous: Key = ()
         types = [kind for _, kind in table.key]
         with self._errors(f"table {table.name}"):
@@ -223,9 +223,8 @@ class Database:
                     raise self._damaged(f"table {table.name}: its index")
                 previous = key
                 if key != (MANIFEST,):
-                    count += 1
-                    digests += int.from_bytes(stored, "big")
-        return Total(count, digests % 2 ** (8 * DIGEST_SIZE))
+                    total = total.plus(key, stored)
+        return total
 
     def _pragma(self, text: str) -> object:
         row = self._connection.execute(f"PRAGMA {text}").fetchone()
@@ -247,23 +246,24 @@ class Database:
             if reason:
                 raise InputError(f"{self._path}: {reason} ({error})") from error
             raise self._damaged(f"{where} ({' '.join(str(error).split())})") from error
+        except UnicodeDecodeError as error:
+            raise self._damaged(f"{where} (text that is none)") from error
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    uri = f"{path.absolute().as_uri()}?mode={mode}"
-    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
-    for setting in (f"cache_size = -{CACHE_KIB}", "cell_size_check = ON", "trusted_schema = OFF"):
-        connection.execute(f"PRAGMA {setting}")
-    if mode == "ro":
-        try:
-            connection.execute("PRAGMA data_version")
-        except sqlite3.OperationalError as error:
-            if getattr(error, "sqlite_errorname", "") != "SQLITE_READONLY_ROLLBACK":
-                raise
-            # its writer was killed within a transaction: only a writer may put back what stood before
-            _connect(path, "rw").close()
-    elif mode == "rw":
-        connection.execute("PRAGMA data_version")
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=BUSY_SECONDS, isolation_level=None
+    )
+    try:
+        for setting in (f"cache_size = -{CACHE_KIB}", "cell_size_check = ON", "trusted_schema = OFF"):
+            connection.execute(f"PRAGMA {setting}")
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if mode != "ro" or getattr(error, "sqlite_errorname", "") != "SQLITE_READONLY_ROLLBACK":
+            raise
+        # its writer was killed within a transaction: only a writer may put back what stood before
+        _connect(path, "rw").close()
+        return _connect(path, "ro")
     return connection
 
 

@@ -1,9 +1,9 @@
 """The format of run.db: its tables, and what makes damage visible.
 
 Every row carries a digest of its key and contents. That alone would not notice a row that vanished or an old one that
-came back (a flipped page number is enough for both), so the digests of each table are also counted and summed in the
-*manifest*, a row of `tensors`, in the same transaction. Each table has one index, on key and digest: reading it in
-order, which touches no data, and comparing with the manifest shows that every lookup through it will be right.
+came back (a flipped page number is enough for both), so the keys and digests of each table are also counted and summed
+in the *manifest*, a row of `tensors`, in the same transaction. Each table has one index, on key and digest: reading it
+in order, which touches no data, and comparing with the manifest shows that every lookup through it will be right.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ APPLICATION_ID = 0x0FED1950
 VERSION = 1
 PAGE_SIZE = 65536
 DIGEST_SIZE = 16
+MODULUS = 2 ** (8 * DIGEST_SIZE)
 MANIFEST = "run.manifest"
 
 SCHEMA = (
@@ -92,16 +93,22 @@ def digest(table: Table, key: Key, row: Row) -> bytes:
 
 @dataclass(frozen=True)
 class Total:
-    """Rows of a table, counted, and their digests summed modulo 2^128: a digest of the set, cheap to keep."""
+    """The keys and digests of a table's rows: counted, hashed, and the hashes summed modulo 2^128."""
 
     count: int = 0
-    digests: int = 0
+    hashes: int = 0
 
-    def plus(self, added: bytes) -> "Total":
-        return Total(self.count + 1, (self.digests + int.from_bytes(added, "big")) % 2 ** (8 * DIGEST_SIZE))
+    def plus(self, key: Key, stored: bytes) -> "Total":
+        """With a row of this key and digest."""
+        return Total(self.count + 1, (self.hashes + _hash(key, stored)) % MODULUS)
 
-    def minus(self, removed: bytes) -> "Total":
-        return Total(self.count - 1, (self.digests - int.from_bytes(removed, "big")) % 2 ** (8 * DIGEST_SIZE))
+    def minus(self, key: Key, stored: bytes) -> "Total":
+        """Without it."""
+        return Total(self.count - 1, (self.hashes - _hash(key, stored)) % MODULUS)
+
+
+def _hash(key: Key, stored: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(repr(key).encode() + stored, digest_size=DIGEST_SIZE).digest(), "big")
 
 
 @dataclass(frozen=True)
@@ -116,12 +123,12 @@ class Manifest:
         return Manifest(configuration, {table.name: Total() for table in TABLES})
 
     def encode(self) -> Row:
-        totals = {name: [total.count, f"{total.digests:x}"] for name, total in self.totals.items()}
+        totals = {name: [total.count, f"{total.hashes:x}"] for name, total in self.totals.items()}
         fields = {"configuration": self.configuration, "totals": totals}
         return Row(json.dumps(fields).encode(), dtype="json")
 
     @staticmethod
     def decode(row: Row) -> "Manifest":
         fields = json.loads(row.data)
-        totals = {name: Total(count, int(digests, 16)) for name, (count, digests) in fields["totals"].items()}
+        totals = {name: Total(count, int(hashes, 16)) for name, (count, hashes) in fields["totals"].items()}
         return Manifest(fields["configuration"], totals)

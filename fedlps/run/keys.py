@@ -82,11 +82,12 @@ def check_key(key: str) -> None:
 def one_line(
     error: ValidationError, given: Mapping[str, Value], rows: Mapping[str, Row], prefix: str = ""
 ) -> InputError:
-    """pydantic's first complaint as one line.
+    """pydantic's complaint, the first if there are several, as one line.
 
     given: the values that were validated, by key. rows: what each key allows. prefix: of the keys, as in `method.`.
     """
-    first = error.errors(include_url=False)[0]
+    # a misspelt key is also a missing one: the misspelling says more
+    first = min(error.errors(include_url=False), key=lambda entry: entry["type"] == "missing")
     place = [str(part) for part in first["loc"]]
     if place[0] == "split" and place[1:2] and place[1] in SPLITS:
         del place[1]  # the kind, which pydantic names between group and key
@@ -94,7 +95,7 @@ def one_line(
     key = next((key for key in keys if key in rows or key in given), "")
     if not key:
         return InputError(f"{prefix}{'.'.join(place)}: {first['msg']}")
-    if first["type"] == "missing":
+    if first["type"] == "missing" and key not in given:
         return InputError(f"{key}: is missing, expected {rows[key].allowed}")
     if first["type"] == "extra_forbidden" and key.startswith("split."):
         kind = str(given["split.kind"])
