@@ -26,9 +26,8 @@ def derive(module: nn.Module, input_shape: tuple[int, ...]) -> Program:
     Raises InputError for a module that cannot be trained: no output of that shape, no parameters, or norms that keep
     running averages (they would be shared between clients unseen).
     """
-    norms = [(name, child) for name, child in module.named_modules() if _is_batch_norm(child)]
-    for name, norm in norms:
-        if norm.track_running_stats:
+    for name, child in module.named_modules():
+        if getattr(child, "track_running_stats", False):
             raise InputError(f"model: norm {name!r} keeps running averages; build it with track_running_stats=False")
     parameters, offsets = _flat_order(module)
     if not parameters:
@@ -58,7 +57,7 @@ def derive(module: nn.Module, input_shape: tuple[int, ...]) -> Program:
         groups=groups,
         parameters=parameters,
         plain=plain,
-        batch_statistics=bool(norms),
+        batch_statistics=any(map(_is_batch_norm, module.modules())),
         steps=() if trace.obstacle else tuple(trace.steps),
         obstacle=trace.obstacle,
     )
@@ -168,14 +167,16 @@ def _number_groups(trace: Trace) -> tuple[tuple[Layer, ...], tuple[Group, ...]]:
 
 @contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients, so that a look at the shapes changes nothing."""
-    was_training = module.training
+    """Evaluation mode, no gradients, buffers put back: a look at the shapes changes nothing."""
+    was_training, buffers = module.training, [(buffer, buffer.clone()) for buffer in module.buffers()]
     module.eval()
     try:
         with torch.no_grad():
             yield
     finally:
         module.train(was_training)
+        for buffer, values in buffers:
+            buffer.copy_(values)
 
 
 def _sample(trace: Trace, input_shape: tuple[int, ...]) -> torch.Tensor:

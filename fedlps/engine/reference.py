@@ -151,14 +151,13 @@ class _Training:
         units = job.hold.units
         self.learned = units if isinstance(units, Learned) else None
         self.redundancy = torch.zeros_like(self.parameters[: executor.program.units])
-        self.kept = torch.full((executor.program.units,), -1, dtype=torch.int32)
         self.losses: list[float] = []
         self.kept_by_step: list[torch.Tensor] = []
         self.hits = self.seen = 0
         self.diverged = False
         if isinstance(units, Learned):
             self.redundancy = units.redundancy.to(executor.dtype).clone()
-            self._select()
+            self._hold(self._smallest())
         else:
             self._hold(units)
 
@@ -200,8 +199,8 @@ class _Training:
             )[0]  # fmt: skip
         finite = bool(torch.isfinite(self.parameters).all()) and bool(torch.isfinite(self.redundancy).all())
         self.diverged = not (finite and numpy.isfinite(self.losses[-1]))
-        if self.learned is not None and not self.diverged:
-            self._select()
+        if self.learned is not None and not self.diverged and not torch.equal(kept := self._smallest(), self.kept):
+            self._hold(kept)
 
     def _update(self, segment: Segment, velocity: torch.Tensor, gradient: torch.Tensor) -> None:
         """Section 4, step 3, on the kept entries. velocity is updated in place."""
@@ -216,10 +215,9 @@ class _Training:
             velocity[self.mask] = gradient[self.mask]
         self.parameters = torch.where(self.mask, self.parameters - segment.lr * gradient, self.parameters)
 
-    def _select(self) -> None:
-        kept = select_units(-self.redundancy[None], self.counts, self.executor.layout.groups)[0]
-        if not torch.equal(kept, self.kept):
-            self._hold(kept)
+    def _smallest(self) -> torch.Tensor:
+        """The units of the smallest redundancies: the pattern of the next step."""
+        return select_units(-self.redundancy[None], self.counts, self.executor.layout.groups)[0]
 
     def _hold(self, kept: torch.Tensor) -> None:
         """Keep these units from now on: their gates, their entries and the mask of the entries."""
