@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy
 import torch
 
 ROW_GROUP, COLUMN_GROUP, ROWS, COLUMNS, INNER, WEIGHT, BIAS, SCALE, SHIFT = range(9)
@@ -69,14 +70,14 @@ class Layout:
 
     def compact_sizes(self, counts: torch.Tensor) -> torch.Tensor:
         """Entries of each client's submodel. counts: (C, G) integers, kept units per group. Returns (C,) int64."""
-        counts = counts.to("cpu", torch.int64)
-        sizes = torch.zeros(counts.shape[0], dtype=torch.int64)
+        given = counts.cpu().numpy().astype(numpy.int64)
+        sizes = numpy.zeros(len(given), numpy.int64)
         for layer in self.table.tolist():
-            rows = counts[:, layer[ROW_GROUP]] if layer[ROW_GROUP] >= 0 else layer[ROWS]
-            columns = counts[:, layer[COLUMN_GROUP]] if layer[COLUMN_GROUP] >= 0 else layer[COLUMNS]
-            sizes += rows * columns * layer[INNER]
-            sizes += rows * sum(layer[vector] >= 0 for vector in (BIAS, SCALE, SHIFT))
-        return sizes
+            rows = given[:, layer[ROW_GROUP]] if layer[ROW_GROUP] >= 0 else layer[ROWS]
+            columns = given[:, layer[COLUMN_GROUP]] if layer[COLUMN_GROUP] >= 0 else layer[COLUMNS]
+            vectors = sum(layer[vector] >= 0 for vector in (BIAS, SCALE, SHIFT))
+            sizes += rows * (columns * layer[INNER] + vectors)
+        return torch.from_numpy(sizes)
 
     def entries(self, kept: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
         """Flat positions of one client's submodel, in compact order.
