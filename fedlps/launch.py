@@ -14,6 +14,7 @@ from typing import Self
 
 import numpy
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from fedlps import __version__, data, models
@@ -29,6 +30,7 @@ from fedlps.run.directory import check_directory, make_directory
 from fedlps.run.record import to_yaml
 from fedlps.run.resolve import Overrides, merge_for_resume, resolve
 from fedlps.run.store import RunStore, read_record
+from fedlps.run.values import show, unknown
 from fedlps.simulation import DivergedError, RoundCallback, Simulation
 from fedlps.stream_check import streams_reproduce
 from fedlps.trace import derive
@@ -141,8 +143,7 @@ def prepare(
     if record is not None:
         notes += _check_resumable(record.versions, versions, record.config, config)
     text = to_yaml(config, versions, command or shlex.join(sys.argv))
-    recipe = METHODS[config.method.name]
-    chosen = recipe.build(recipe.parameters.model_validate(config.method.parameters), config)
+    chosen = _method(config)
     if record is not None and directory is not None:
         store = RunStore.open(directory)
         store.write_record(text)
@@ -181,6 +182,18 @@ def _resolve(preset: str, method: str, overrides: Overrides, model: nn.Module | 
     name = f"model.name={OWN_MODEL}"
     given = {**overrides, "model.name": OWN_MODEL} if isinstance(overrides, Mapping) else [*overrides, name]
     return resolve(preset, given, method, parameters, (*models.ZOO, OWN_MODEL))
+
+
+def _method(config: Config) -> Method:
+    """The method's parts. A stored configuration may name a method or parameters that this version does not have."""
+    if config.method.name not in METHODS:
+        raise unknown("method.name", config.method.name, METHODS)
+    recipe = METHODS[config.method.name]
+    try:
+        parameters = recipe.parameters.model_validate(config.method.parameters)
+    except ValidationError:
+        raise InputError(f"method: {recipe.name} does not take {show(config.method.parameters)}") from None
+    return recipe.build(parameters, config)
 
 
 def _request(config: Config) -> executors.Request:
