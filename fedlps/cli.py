@@ -83,10 +83,11 @@ PRESET is one of those that `fedlps presets` lists, by default digits. KEY=VALUE
 `fedlps run --explain` lists all keys.
 
 \b
-fedlps run
-fedlps run mnist --method fedavg seed=1 --out runs/first
-fedlps run digits ratio.rule=0.5 capability.levels=high
-fedlps run --resume --out runs/first
+Examples:
+  fedlps run
+  fedlps run mnist --method fedavg seed=1 --out runs/first
+  fedlps run digits ratio.rule=0.5 capability.levels=high
+  fedlps run --resume --out runs/first
 
 The files of the run go to DIR, by default runs/PRESET-METHOD-seedN. Ctrl-C and SIGTERM stop it with a checkpoint.
 """
@@ -95,7 +96,7 @@ The files of the run go to DIR, by default runs/PRESET-METHOD-seedN. Ctrl-C and 
 @app.command("run", help=RUN_HELP)
 def run_(
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[PRESET] [KEY=VALUE]...", help="What to run.", show_default=False)
+        list[str] | None, typer.Argument(metavar="PRESET|KEY=VALUE", help="What to run.", show_default=False)
     ] = None,
     method: Annotated[
         str | None, typer.Option("--method", metavar="M", help="Method, by default fedlps (see: fedlps methods).")
@@ -163,9 +164,7 @@ def _play(preset: str, method: str, out: Path | None, overrides: list[str], resu
 
 @app.command("methods")
 def methods(
-    name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="All about this one.", show_default=False)
-    ] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="All about this one.", show_default=False)] = None,
 ) -> None:
     """List the methods, or everything about one."""
     from fedlps.report import choices
@@ -209,15 +208,14 @@ def table(
 
     Runs that are still being written are shown as of their latest checkpoint.
 
-    \b
-    fedlps table runs/*
+    Example: fedlps table runs/*
     """
-    from fedlps.report.console import console, grid, say
-    from fedlps.report.table import LEGEND, rows
+    from fedlps.report.console import console, grid, tell
+    from fedlps.report.table import HALVES, LEGEND, rows
 
     screen = console()
-    grid(screen, [row.cells() for row in rows(directories)])
-    say(screen, LEGEND)
+    grid(screen, [row.cells() for row in rows(directories)], HALVES)
+    tell(screen, LEGEND)
 
 
 @data_app.callback(invoke_without_command=True)
@@ -245,8 +243,9 @@ def data_get(
     """Download a data set. What broke off is gone on with; every file's checksum is checked.
 
     \b
-    fedlps data get mnist
-    fedlps data get mnist --mirror http://localhost:8000/mnist --to data/mnist
+    Examples:
+      fedlps data get mnist
+      fedlps data get mnist --mirror http://localhost:8000/mnist --to data/mnist
     """
     from fedlps.data import get
     from fedlps.report.console import console, say

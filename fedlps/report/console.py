@@ -30,13 +30,27 @@ def say(console: Console, line: str, style: str = "") -> None:
     console.print(line, style=style, soft_wrap=True)
 
 
+def tell(console: Console, text: str, style: str = "", *, first: str = "", rest: str = "") -> None:
+    """Running text, which wraps at words. first, rest: what its first and its other lines begin with."""
+    width = max(min(console.width, READABLE) if console.is_terminal else UNWRAPPED, 5 * INDENT)
+    lines = textwrap.wrap(
+        text, width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    )
+    for line in lines or [""]:
+        say(console, line, style)
+
+
 def entry(console: Console, heading: str, lines: Iterable[str]) -> None:
-    """A heading and what belongs to it, indented; a line wraps at words."""
+    """A heading and what belongs to it, indented."""
     say(console, heading, "bold")
-    width = max(min(console.width, READABLE) if console.is_terminal else UNWRAPPED, 5 * INDENT) - INDENT
     for line in lines:
-        for part in textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]:
-            say(console, f"{'':{INDENT}}{part}".rstrip())
+        tell(console, line, first=" " * INDENT, rest=" " * INDENT)
+
+
+def finding(console: Console, subject: str, text: str, broken: bool) -> None:
+    """One thing looked at; what is broken stands out, on any output."""
+    mark = "BROKEN " if broken else ""
+    tell(console, f"{mark}{subject}: {text}", "bold red" if broken else "", rest=" " * INDENT)
 
 
 def pairs(console: Console, values: Mapping[str, str]) -> None:
@@ -45,22 +59,31 @@ def pairs(console: Console, values: Mapping[str, str]) -> None:
         say(console, f"{label:<{max(map(len, values)) + 2}}{text}")
 
 
-def finding(console: Console, subject: str, text: str, broken: bool) -> None:
-    """One thing looked at; what is broken stands out, on any output."""
-    say(console, f"{'BROKEN ' if broken else ''}{subject}: {text}", "bold red" if broken else "")
+def grid(console: Console, rows: Sequence[Mapping[str, str]], halves: Sequence[Sequence[str]] = ()) -> None:
+    """A table of rows with the same labels; the first column stands left, the others right.
 
-
-def grid(console: Console, rows: Sequence[Mapping[str, str]]) -> None:
-    """A table of rows with the same labels; where it is too narrow for one, the rows below each other."""
-    table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False)
-    for column, label in enumerate(rows[0]):
-        table.add_column(label, no_wrap=True, justify="left" if column < 2 else "right")
-    for row in rows:
-        table.add_row(*row.values())
-    unwrapped = console.options.update(width=UNWRAPPED)
-    if console.measure(table, options=unwrapped).maximum <= console.width:
-        console.print(table)
-        return
+    halves: labels of the two tables that it becomes where it is too wide; if these are, too, each row is a block.
+    """
+    whole = list(rows[0])
+    for layout in ([whole], halves):
+        tables = [_table([{label: row[label] for label in labels} for row in rows], console) for labels in layout]
+        if tables and all(_width(console, table) <= console.width for table in tables):
+            for number, table in enumerate(tables):
+                console.print(*([""] if number else []), table, sep="\n")
+            return
     for row in rows:
         pairs(console, row)
         console.print()
+
+
+def _table(rows: Sequence[Mapping[str, str]], console: Console) -> Table:
+    table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, show_edge=False)
+    for column, label in enumerate(rows[0]):
+        table.add_column(label, no_wrap=True, justify="right" if column else "left")
+    for row in rows:
+        table.add_row(*row.values())
+    return table
+
+
+def _width(console: Console, table: Table) -> int:
+    return console.measure(table, options=console.options.update(width=UNWRAPPED)).maximum

@@ -94,15 +94,19 @@ def _computing() -> Iterator[Finding]:
     else:
         yield Finding("native", f"{module.isa()} in use, available: {', '.join(module.available_isas())}")
     yield Finding("cuda", f"not used: {executors.no_cuda()}")
+    serving: dict[str, list[str]] = {}
     for backend in backends():
-        yield Finding(backend.op, f"cpu: {backend.cpu}, cuda: {backend.cuda}; {backend.why}")
+        text = f"on the cpu {backend.cpu}, on cuda {backend.cuda}; nothing faster: {backend.why}"
+        serving.setdefault(text, []).append(backend.op)
+    for text, ops in serving.items():
+        yield Finding(", ".join(ops), text)
     yield Finding("threads", f"{torch.get_num_threads()} in torch")
     for name in literals(Config.model_fields["executor"].annotation):
         try:
             executors.check(executors.Request(executor=name))
             yield Finding(f"executor {name}", "runs here")
         except InputError as error:
-            yield Finding(f"executor {name}", str(error))
+            yield Finding(f"executor {name}", str(error).removeprefix("executor: "))
     difference = streams_reproduce()
     yield Finding("streams", difference or "every recorded draw comes out", broken=difference is not None)
 

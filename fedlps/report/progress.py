@@ -2,12 +2,13 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Table
 from rich.text import Text
 
 from fedlps.report.console import is_live, say
@@ -71,6 +72,19 @@ class Latest:
 
     def ratio(self) -> str:
         return f"{self.metrics['ratio_mean']:.2f}" if "ratio_mean" in self.metrics else "-"
+
+
+class RoomyProgress(Progress):
+    """Leaves the end of the line free: the ^C that a terminal writes there would break a full line in two."""
+
+    def __init__(self, *columns: ProgressColumn, console: Console) -> None:
+        self._screen = console  # `Progress.console` is not there yet when the first table is made
+        super().__init__(*columns, console=console, expand=True)
+
+    def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
+        table = super().make_tasks_table(tasks)
+        table.width = max(1, self._screen.width - len("^C") - 1)
+        return table
 
 
 class LeftColumn(ProgressColumn):
@@ -140,7 +154,7 @@ def rounds(console: Console, done: int, total: int) -> Iterator[Watch]:
         TextColumn("{task.fields[figures]}"),
         LeftColumn(pace, "" if narrow else "left "),
     )
-    with Progress(*columns, console=console, expand=True) as progress:
+    with RoomyProgress(*columns, console=console) as progress:
         task = progress.add_task("", completed=done, total=total, figures="")
         bar = Bar(progress, task, pace, narrow)
         progress.update(task, figures=bar.figures())
@@ -154,7 +168,7 @@ def downloads(console: Console) -> Iterator[Download]:
         yield lambda name, done, total: say(console, f"{name}: {size(total)}") if done == total else None
         return
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), DownloadColumn())
-    with Progress(*columns, console=console, expand=True) as progress:
+    with RoomyProgress(*columns, console=console) as progress:
         tasks: dict[str, TaskID] = {}
 
         def show(name: str, done: int, total: int) -> None:

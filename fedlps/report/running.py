@@ -3,26 +3,32 @@
 from rich.console import Console
 
 from fedlps.launch import Run, Session
-from fedlps.report.console import pairs, say
+from fedlps.report.console import grid, pairs, say, tell
 from fedlps.report.progress import rounds
-from fedlps.report.table import cells, figures
+from fedlps.report.table import figures, reached, spent
 from fedlps.run.config import Config
 
 
 def watch(session: Session, console: Console, *, resumed: bool) -> Run:
-    """Play a session's rounds and show them; at the end its figures, unless it was stopped. Raises as `Session.play`."""
+    """Play a session's rounds and show them; at the end its figures, unless it was stopped.
+
+    Raises what `Session.play` raises.
+    """
     config = session.config
     say(console, str(session.directory), "bold")
-    say(console, _what(config))
+    tell(console, _what(config))
     if resumed:
         say(console, f"{session.rounds_done} of {config.rounds} rounds are done")
     for note in session.notes:
-        say(console, note)
+        tell(console, note)
     with rounds(console, session.rounds_done, config.rounds) as shown:
         run = session.play(shown.round)
     if run.stopped_by is None:
-        completed = {"rounds": str(len(run.metrics["round"]))}
-        pairs(console, completed | cells(figures(run.metrics)) | {"files": str(run.directory)})
+        values = figures(run.metrics)
+        console.print()
+        grid(console, reached(values))
+        console.print()
+        pairs(console, spent(values) | {"files": str(run.directory)})
     return run
 
 

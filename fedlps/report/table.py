@@ -18,9 +18,7 @@ Figures = Mapping[str, float]
 
 ACCURACIES = ("best", "last", "global")
 LATEST = 10  # evaluations in the mean
-
-FORMATS = {
-    **{label: percent for name in ACCURACIES for label in (name, f"{name}{LATEST}")},
+SPENT = {
     "flops_paper": flops,
     "flops_executed": flops,
     "up": size,
@@ -28,6 +26,8 @@ FORMATS = {
     "simulated": duration,
     "wall": duration,
 }
+FORMATS = {label: percent for name in ACCURACIES for label in (name, f"{name}{LATEST}")} | SPENT
+HALVES = (("run", "method", "seed", "rounds", *(label for label in FORMATS if label not in SPENT)), ("run", *SPENT))
 LEGEND = (
     f"best, last, global: test accuracy in percent at the latest evaluation; "
     f"best{LATEST}, last{LATEST}, global{LATEST}: mean of the latest {LATEST} evaluations"
@@ -71,6 +71,21 @@ def figures(metrics: Mapping[str, numpy.ndarray]) -> Figures:
 def cells(values: Figures) -> dict[str, str]:
     """Label -> text with its unit, in order; `-` where there is nothing."""
     return {label: "-" if math.isnan(values[label]) else form(values[label]) for label, form in FORMATS.items()}
+
+
+def reached(values: Figures) -> list[dict[str, str]]:
+    """The test accuracies of one run: a row for each kind of model that was evaluated."""
+    texts = cells(values)
+    return [
+        {"test accuracy": name, "at the end": f"{texts[name]} %", f"mean of {LATEST}": f"{texts[f'{name}{LATEST}']} %"}
+        for name in ACCURACIES
+        if not math.isnan(values[name])
+    ]
+
+
+def spent(values: Figures) -> dict[str, str]:
+    """What one run cost: label -> text."""
+    return {label: text for label, text in cells(values).items() if label in SPENT}
 
 
 def rows(directories: Sequence[Path]) -> list[Row]:
