@@ -267,7 +267,7 @@ def test_batch_norms_see_their_batch() -> None:
     parameters = torch.from_numpy(initial_parameters(program, 0))
     executor.evaluation_batch = 4
     got = executor.evaluate(whole(program, parameters), [numpy.arange(9)], "test")
-    nn.utils.vector_to_parameters(parameters, module.double().parameters())
+    nn.utils.vector_to_parameters(parameters.clone(), module.double().parameters())
     inputs, labels = torch.from_numpy(data.inputs), torch.from_numpy(data.labels)
     module.eval()
     with torch.no_grad():

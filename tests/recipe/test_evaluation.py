@@ -69,16 +69,17 @@ def test_last_is_the_latest_and_best_has_the_highest_validation_accuracy(fed):
     right = [int(fed.executor.executor.samples.labels[fed.split.client(c).validate[0]]) for c in range(4)]
     wrong = [(label + 1) % 3 for label in right]
     other = [(label + 2) % 3 for label in right]
-    # client 0: right, then wrong; client 1: wrong, then another wrong (a tie); client 2: wrong, then right
-    remember(fed, evaluation, {0: right[0], 1: wrong[1], 2: wrong[2]})
+    assert share(fed, 0, wrong[0]) != share(fed, 0, other[0]), "else the tie would not show"
+    # client 0: wrong, then another wrong (a tie); client 1: wrong, then right; client 2: right, then wrong
+    remember(fed, evaluation, {0: wrong[0], 1: wrong[1], 2: right[2]})
     got = evaluation.test(fed, constant(0))
-    assert got["test_last"] == pytest.approx(shares(fed, [right[0], wrong[1], wrong[2], 0]))
-    remember(fed, evaluation, {2: right[2], 0: wrong[0], 1: other[1]})
+    assert got["test_last"] == pytest.approx(shares(fed, [wrong[0], wrong[1], right[2], 0]))
+    remember(fed, evaluation, {2: wrong[2], 0: other[0], 1: right[1]})
     got = evaluation.test(fed, constant(0))
-    assert got["test_last"] == pytest.approx(shares(fed, [wrong[0], other[1], right[2], 0]))
-    assert got["test_best"] == pytest.approx(shares(fed, [right[0], other[1], right[2], 0])), "ties go to the later"
+    assert got["test_last"] == pytest.approx(shares(fed, [other[0], right[1], wrong[2], 0]))
+    assert got["test_best"] == pytest.approx(shares(fed, [other[0], right[1], right[2], 0])), "ties go to the later"
     validation = {c: fed.store.clients[c, "best"]["validation"].tolist() for c in range(3)}
-    assert validation == {0: [1.0], 1: [0.0], 2: [1.0]}
+    assert validation == {0: [0.0], 1: [1.0], 2: [1.0]}
 
 
 def test_validation_is_measured_on_the_clients_validation_samples(fed):
