@@ -1,12 +1,14 @@
 """The native module: whether it serves here, why not, and how tensors cross to it."""
 
 import functools
+import importlib
 import os
 from types import ModuleType
 
 import torch
 
 Array = tuple[int, tuple[int, ...], str]
+REMEDY = "install with a C++ compiler and without FEDLPS_NATIVE=off"
 
 
 @functools.cache
@@ -18,19 +20,20 @@ def load() -> tuple[ModuleType | None, str]:
     if wanted == "off":
         return None, "FEDLPS_NATIVE=off"
     try:
-        from fedlps_kernels import _native
+        module = importlib.import_module("fedlps_kernels._native")
     except ImportError as error:
-        why = f"the native module is not built ({error}): install with a C++ compiler and without FEDLPS_NATIVE=off"
+        missing = isinstance(error, ModuleNotFoundError)
+        why = f"the native module {'is not built' if missing else f'does not load ({error})'}: {REMEDY}"
         if wanted == "on":
             raise ValueError(f"FEDLPS_NATIVE: got 'on', but {why}") from error
         return None, why
     isa = os.environ.get("FEDLPS_ISA")
     if isa:
-        if isa not in _native.available_isas():
-            allowed = ", ".join(_native.available_isas())
+        if isa not in module.available_isas():
+            allowed = ", ".join(module.available_isas())
             raise ValueError(f"FEDLPS_ISA: got {isa!r}, expected one of those this machine runs: {allowed}")
-        _native.use_isa(isa)
-    return _native, ""
+        module.use_isa(isa)
+    return module, ""
 
 
 def why_not() -> str:
