@@ -54,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError:
         return _refuse("there is not enough memory", FAILED)
     except OSError as error:
-        return _refuse(str(error), FAILED)
+        place = f"{error.filename}: " if error.filename else ""
+        return _refuse(f"{place}{error.strerror or error}", FAILED)
     except Exception as error:
         # usage errors have one class in new typer and another, click's, in old; both can say themselves
         if not hasattr(error, "format_message"):

@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import pytest
+
+from fedlps import launch, stream_check
+from fedlps.cli import main
+from fedlps.data import idx
+from fedlps.errors import InputError
+from fedlps.report.doctor import data_sets
+from tests.data.files import arrays, write
+
+
+def test_a_run_works_here(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    output = capsys.readouterr().out
+    lines = dict(line.split(": ", 1) for line in output.splitlines())
+    for subject in ("fedlps", "python", "numpy", "torch", "sqlite", "cores", "memory", "native", "cuda", "mnist"):
+        assert lines[subject]
+    assert any("select_units" in subject for subject in lines)
+    assert lines["executor reference"] == "runs here"
+    assert "not part of this version" in lines["executor cuda"]
+    assert lines["streams"] == "every recorded draw comes out"
+    assert lines["run"].startswith("a round with four clients works")
+    assert lines["result"] == "a run works here"
+    assert "BROKEN" not in output
+
+
+def test_other_draws_are_broken(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(stream_check, "streams_reproduce", lambda: "stream(0) differs")
+    assert main(["doctor"]) == 1
+    output = capsys.readouterr().out
+    assert "BROKEN streams: stream(0) differs" in output
+    assert "BROKEN result: " in output
+
+
+def test_a_run_that_fails_is_broken(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(*_: object, **__: object) -> None:
+        raise InputError("FEDLPS_ISA: got 'mmx'")
+
+    monkeypatch.setattr(launch, "run", run)
+    assert main(["doctor"]) == 1
+    assert "BROKEN run: FEDLPS_ISA: got 'mmx'" in capsys.readouterr().out
+
+
+def test_data_sets_are_found_where_a_run_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDLPS_DATA", str(tmp_path))
+    write(tmp_path / "kmnist", arrays())
+    write(tmp_path / "mnist", arrays())
+    (tmp_path / "mnist" / f"{idx.STEMS[0]}.gz").unlink()
+    found = {finding.subject: finding.text for finding in data_sets()}
+    assert found["data"] == f"FEDLPS_DATA={tmp_path}"
+    assert found["kmnist"] == f"found in {tmp_path / 'kmnist'}"
+    assert found["mnist"].startswith(f"not found in {tmp_path / 'mnist'}: 1 files are missing")
