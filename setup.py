@@ -79,7 +79,8 @@ class CMakeBuild(build_ext):
             subprocess.run(configure, check=True)
             subprocess.run([cmake, "--build", str(folder), "--target", "_native"], check=True)
         except subprocess.CalledProcessError as error:
-            sys.exit(f"building fedlps_kernels._native failed ({error}); FEDLPS_NATIVE=off installs without it")
+            step = "configuring" if error.cmd is configure else "compiling"
+            sys.exit(f"fedlps_kernels._native: {step} failed, see above; FEDLPS_NATIVE=off installs without it")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(folder / target.name, target)
 
