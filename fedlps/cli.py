@@ -117,18 +117,20 @@ def run_(
 
     words = list(arguments or ())
     preset = words.pop(0) if words and "=" not in words[0] else None
+    chosen = "digits" if preset is None else preset
+    recipe = "fedlps" if method is None else method
     overrides = words + ([f"device={device}"] if device is not None else [])
     # what needs no torch is checked before the seconds that importing it takes
-    read_preset(preset or "digits")
+    read_preset(chosen)
     parse_overrides(overrides)
     if explain:
-        for heading, lines in choices.keys(preset or "digits", method or "fedlps", overrides):
+        for heading, lines in choices.keys(chosen, recipe, overrides):
             entry(console(), heading, lines)
         return OK
     check_directory(out, resume=resume, overwrite=overwrite)
     if resume and out is not None:
         _check_same(preset, method, out)
-    return _play(preset or "digits", method or "fedlps", out, overrides, resume, overwrite)
+    return _play(chosen, recipe, out, overrides, resume, overwrite)
 
 
 def _check_same(preset: str | None, method: str | None, out: Path) -> None:

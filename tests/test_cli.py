@@ -91,6 +91,8 @@ def command_line(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
     ("arguments", "expected"),
     [
         (["run", "digit"], 'preset: got "digit", did you mean digits?'),
+        (["run", ""], 'preset: got "", there is digits, mnist'),
+        (["run", "--method", ""], 'method: got "", there is fedavg, fedlps'),
         (["run", "rouns=3"], "did you mean rounds?"),
         (["run", "ratio.rul=0.5"], "did you mean ratio.rule?"),
         (["run", "--explain", "rouns=3"], "did you mean rounds?"),
