@@ -17,7 +17,8 @@ RANKS = (
     {"fedlps.methods"},
     {"fedlps.simulation", "fedlps.launch"},
     {"fedlps.report"},
-    {"fedlps.cli", "fedlps.__main__"},
+    {"fedlps.cli"},
+    {"fedlps.__main__"},
 )
 FILES = sorted([*(ROOT / "fedlps").rglob("*.py"), *(ROOT / "fedlps_kernels").rglob("*.py")])
 
