@@ -146,7 +146,7 @@ class _Training:
     def __init__(self, executor: ReferenceExecutor, job: Job, global_parameters: torch.Tensor) -> None:
         self.executor = executor
         self.job = job
-        self.parameters = (global_parameters if job.start is None else job.start).detach().clone()
+        self.parameters = (global_parameters if job.start is None else job.start).detach()
         self.counts = torch.tensor([job.hold.counts], dtype=torch.int32).reshape(1, -1)
         units = job.hold.units
         self.learned = units if isinstance(units, Learned) else None

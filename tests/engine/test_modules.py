@@ -165,6 +165,17 @@ def test_units_added_together_are_dropped_together() -> None:
     assert all(channels[:, unit].any() for unit in (0, 1, 3, 4, 5))
 
 
+def test_dropped_units_get_no_task_gradient() -> None:
+    """GELU has a slope at 0, so a gate of 0 has a gradient too; section 4 says it does not count."""
+    program, executor = executor_of(Residual(), SHAPE, samples(SHAPE, 3, 9))
+    start = torch.from_numpy(initial_parameters(program, 0))
+    d = torch.linspace(0.3, 0.9, program.units, dtype=torch.float64)
+    job = Job(0, Hold((2,), Learned(d, 0.0, 0.1, "mean")), (Segment(0.1),))
+    got = executor.train(start, Plan((job,)), cohort_of(BATCHES))
+    assert torch.equal(got.redundancy[0, 2:], d[2:])
+    assert (got.redundancy[0, :2] != d[:2]).all()
+
+
 def test_a_module_without_units_to_thin() -> None:
     program, executor = executor_of(chain(SHAPE, [["flatten"], ["linear", 3]]), SHAPE, samples(SHAPE, 3, 9))
     assert program.units == 0
