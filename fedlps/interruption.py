@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -19,7 +20,7 @@ class InterruptedTraining(BaseException):
 
 
 class Interruption:
-    """While entered, notes the first signal; a second one ends the process as if nothing were here.
+    """While entered, notes the first signal; a second one does what it would do if nothing were here.
 
     signal: the number of the first signal, or None. Outside the main thread, where signals cannot be caught, it never
     comes.
@@ -28,6 +29,7 @@ class Interruption:
     def __init__(self) -> None:
         self.signal: int | None = None
         self._immediate = False
+        self._former: dict[int, Any] = {}
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -35,12 +37,11 @@ class Interruption:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        former = {number: signal.signal(number, self._note) for number in SIGNALS}
+        self._former = {number: signal.signal(number, self._note) for number in SIGNALS}
         try:
             yield
         finally:
-            for number, handler in former.items():
-                signal.signal(number, handler)
+            self._restore()
 
     @contextmanager
     def allowed(self) -> Iterator[None]:
@@ -55,9 +56,13 @@ class Interruption:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None:
-            signal.signal(number, signal.SIG_DFL)
+            self._restore()
             signal.raise_signal(number)
             return
         self.signal = number
         if self._immediate:
             raise InterruptedTraining
+
+    def _restore(self) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)

@@ -61,14 +61,11 @@ class Session:
     notes: lines for the user, the first says which executor trains and why.
     """
 
-    def __init__(
-        self, config: Config, federation: Federation, method: Method, store: RunStore, notes: list[str]
-    ) -> None:
-        self.config = config
+    def __init__(self, simulation: Simulation, store: RunStore, notes: list[str]) -> None:
+        self.config = simulation.federation.config
         self.directory = store.directory
         self.notes = tuple(notes)
-        self._federation = federation
-        self._method = method
+        self._simulation = simulation
         self._store = store
 
     @property
@@ -83,7 +80,7 @@ class Session:
         InputError if the system refuses to write; then the last checkpoint stands.
         """
         interruption = Interruption()
-        simulation = Simulation(self._federation, self._method, self._store)
+        simulation = self._simulation
         with interruption.listening():
             try:
                 simulation.run(on_round or (lambda number, metrics: None), interruption)
@@ -92,7 +89,7 @@ class Session:
                 if isinstance(end, DivergedError):
                     raise
         if self._store.rounds == self.config.rounds:
-            self._store.write_model(_by_name(self._federation.program, simulation.parameters))
+            self._store.write_model(_by_name(simulation.federation.program, simulation.parameters))
         stopped = None if self._store.rounds == self.config.rounds else interruption.signal
         return Run(self.directory, self.config, self._store.metrics(), self.notes, stopped)
 
@@ -120,7 +117,7 @@ def prepare(
 
     out: the directory of the run; None: runs/<preset>-<method>-seed<n>, with -2, -3, ... if taken. With resume, preset
     and method are those of the run. model: a module of the caller's own instead of `model.name`. command: for
-    run.yaml. Raises InputError, one line.
+    run.yaml, which keeps the first. Raises InputError, one line.
     """
     directory = Path(out) if out is not None else None
     check_directory(directory, resume=resume, overwrite=overwrite)
@@ -142,16 +139,23 @@ def prepare(
     notes = [why]
     if record is not None:
         notes += _check_resumable(record.versions, versions, record.config, config)
-    text = to_yaml(config, versions, command or shlex.join(sys.argv))
     chosen = _method(config)
     if record is not None and directory is not None:
+        text = to_yaml(config, versions, record.command)
         store = RunStore.open(directory)
-        store.write_record(text)
     else:
+        text = to_yaml(config, versions, command or shlex.join(sys.argv))
         name = f"{preset}-{config.method.name}-seed{config.seed}"
         store = RunStore.create(make_directory(directory, name, overwrite=overwrite), text)
-    federation = Federation(config, program, split, executor, store, torch.float32)
-    return Session(config, federation, chosen, store, notes)
+    try:
+        federation = Federation(config, program, split, executor, store, torch.float32)
+        simulation = Simulation(federation, chosen, store)  # reads what is stored, which may be damaged
+        if record is not None:
+            store.write_record(text)
+    except BaseException:
+        store.close()
+        raise
+    return Session(simulation, store, notes)
 
 
 def run(

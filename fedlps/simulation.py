@@ -87,9 +87,7 @@ class Simulation:
         round_ = self._begin(number)
         plan = method.objective(federation, round_, method.download(federation, round_))
         config = federation.config
-        batches = cohort(
-            config.seed, number, round_.clients, round_.training, epochs=config.epochs, batch=config.batch
-        )
+        batches = cohort(config.seed, number, round_.clients, round_.training, epochs=config.epochs, batch=config.batch)
         with interruption.allowed():
             result = federation.executor.train(self.parameters, plan, batches)
         if result.diverged.all():

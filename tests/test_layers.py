@@ -11,7 +11,16 @@ ROOT = Path(__file__).parent.parent
 RANKS = (
     {"fedlps_kernels"},
     {"fedlps.errors", "fedlps.interruption", "fedlps.__version__"},
-    {"fedlps.program", "fedlps.flow", "fedlps.trace", "fedlps.models", "fedlps.bandit", "fedlps.cost", "fedlps.randomness", "fedlps.stream_check"},
+    {
+        "fedlps.program",
+        "fedlps.flow",
+        "fedlps.trace",
+        "fedlps.models",
+        "fedlps.bandit",
+        "fedlps.cost",
+        "fedlps.randomness",
+        "fedlps.stream_check",
+    },
     {"fedlps.engine", "fedlps.run", "fedlps.data"},
     {"fedlps.recipe"},
     {"fedlps.methods"},

@@ -15,7 +15,9 @@ STEPS = [["conv", 5, 3, 1, 0], ["maxpool", 2], ["relu"], ["flatten"], ["linear",
 PROGRAM = derive(chain((2, 8, 6), STEPS), (2, 8, 6))
 
 
-@pytest.mark.parametrize(("ratio", "counts"), [(1.0, (5, 7)), (0.6, (3, 4)), (1 / 7, (1, 1)), (1e-9, (1, 1)), (0.2, (1, 1))])
+@pytest.mark.parametrize(
+    ("ratio", "counts"), [(1.0, (5, 7)), (0.6, (3, 4)), (1 / 7, (1, 1)), (1e-9, (1, 1)), (0.2, (1, 1))]
+)
 def test_counts_are_floored_and_at_least_one(ratio: float, counts: tuple[int, ...]) -> None:
     assert PROGRAM.counts(ratio) == counts
 
@@ -52,7 +54,9 @@ def test_parameters_outside_layers_are_kept_whole_and_start_as_built() -> None:
     assert values[25:35].tolist() == [0.5] * 5 + [0.0] * 5
     assert (values[:25] != flat_parameters(module)[:25]).all()
     layout = program.layout()
-    assert layout.entries(torch.empty(0, dtype=torch.int32), torch.empty(0, dtype=torch.int32)).tolist() == list(range(47))
+    assert layout.entries(torch.empty(0, dtype=torch.int32), torch.empty(0, dtype=torch.int32)).tolist() == list(
+        range(47)
+    )
 
 
 def test_layer_without_bias_has_no_draws_for_it() -> None:

@@ -78,7 +78,9 @@ def test_nested_sequential_is_the_same_chain_as_the_flat_one() -> None:
 
 
 def test_norm_directly_behind_its_layer_belongs_to_it() -> None:
-    program = derive(chain((3, 8, 8), [["conv", 6, 3, 1, 1], ["norm"], ["relu"], ["flatten"], ["linear", 4]]), (3, 8, 8))
+    program = derive(
+        chain((3, 8, 8), [["conv", 6, 3, 1, 1], ["norm"], ["relu"], ["flatten"], ["linear", 4]]), (3, 8, 8)
+    )
     layer = program.layers[0]
     assert program.obstacle is None
     assert program.batch_statistics
@@ -86,7 +88,9 @@ def test_norm_directly_behind_its_layer_belongs_to_it() -> None:
 
 
 def test_norm_behind_an_activation_keeps_its_units_whole() -> None:
-    program = derive(chain((3, 8, 8), [["conv", 6, 3, 1, 1], ["relu"], ["norm"], ["flatten"], ["linear", 4]]), (3, 8, 8))
+    program = derive(
+        chain((3, 8, 8), [["conv", 6, 3, 1, 1], ["relu"], ["norm"], ["flatten"], ["linear", 4]]), (3, 8, 8)
+    )
     assert program.groups == ()
     assert program.obstacle is not None
     assert "BatchNorm2d" in program.obstacle

@@ -35,9 +35,7 @@ class Cohort:
             yield self.samples[self.steps[step] : self.steps[step + 1]]
 
 
-def cohort(
-    seed: int, round_: int, clients: Indices, training: Sequence[Indices], *, epochs: int, batch: int
-) -> Cohort:
+def cohort(seed: int, round_: int, clients: Indices, training: Sequence[Indices], *, epochs: int, batch: int) -> Cohort:
     """Batch orders of a round (section 4): per epoch a fresh permutation of the client's samples, the last batch
     shorter.
 
