@@ -136,8 +136,11 @@ def prepare(
         raise InputError(f"model: has {program.classes} outputs, but {dataset.name} has {dataset.classes} classes")
     executor, why = executors.choose(_request(config), program, module, data.SampleStore(dataset))
     versions = _versions(dataset, program)
-    notes = [why]
+    difference = streams_reproduce()
+    notes = [why, *([f"such a run cannot be resumed exactly: {difference}"] if difference else [])]
     if record is not None:
+        if difference:
+            raise InputError(f"--resume: the random streams are not those the run was started with: {difference}")
         notes += _check_resumable(record.versions, versions, record.config, config)
     chosen = _method(config)
     if record is not None and directory is not None:
@@ -266,8 +269,6 @@ def _check_resumable(
     for name in IDENTITY:
         if stored.get(name) != versions[name]:
             raise InputError(f"{name}: differs from the one the run was started with, so it cannot be resumed")
-    if (difference := streams_reproduce()) is not None:
-        raise InputError(f"--resume: the random streams are not those the run was started with: {difference}")
     notes = [
         f"resuming under {name} {version}, started under {stored.get(name, 'unknown')}: bits may differ"
         for name, version in versions.items()
