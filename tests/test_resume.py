@@ -262,11 +262,12 @@ def test_a_run_asks_the_store_for_everything(tmp_path) -> None:
         raise StopError
 
     with prepare(out=tmp_path / "run", overrides=TINY) as session:
+        parts = session._simulation
         for _ in range(ROUNDS):
-            simulation = Simulation(session._federation, session._method, session._store)
+            simulation = Simulation(parts.federation, parts.method, parts.store)
             with pytest.raises(StopError):
                 simulation.run(stop, Interruption())
-        session._store.checkpoint()
+        parts.store.checkpoint()
     got, want = contents(tmp_path / "run"), contents(whole.directory)
     assert {key: got[key] for key in got if key != "model"} == {key: want[key] for key in want if key != "model"}
     with RunStore.read(tmp_path / "run") as store:
