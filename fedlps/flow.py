@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.nn import functional
 
 from fedlps.program import Layer, Step, StepKind
 
@@ -18,9 +19,21 @@ ZERO_PRESERVING = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Hardswish, nn.Mish, nn.Dropout, nn.Dropout2d,
     nn.Identity, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d,
 )  # fmt: skip
-ZERO_PRESERVING_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset(
-    [torch.relu, torch.tanh, nn.functional.relu, nn.functional.gelu, nn.functional.silu, nn.functional.leaky_relu]
-)
+
+
+def _flatten(start_dim: int = 0, end_dim: int = -1) -> nn.Module:
+    return nn.Flatten(start_dim, end_dim)
+
+
+# The module that does what a function or a tensor's method does; the arguments behind the tensor have the same names.
+FUNCTIONS: dict[Any, Callable[..., nn.Module]] = {
+    torch.relu: nn.ReLU, torch.tanh: nn.Tanh, torch.flatten: _flatten, "relu": nn.ReLU, "tanh": nn.Tanh,
+    "flatten": _flatten, functional.relu: nn.ReLU, functional.gelu: nn.GELU, functional.silu: nn.SiLU,
+    functional.elu: nn.ELU, functional.leaky_relu: nn.LeakyReLU, functional.max_pool2d: nn.MaxPool2d,
+    functional.avg_pool2d: nn.AvgPool2d, functional.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
+    functional.dropout: nn.Dropout,
+}  # fmt: skip
+VIEWS = ("view", "reshape")
 ADDITIONS: frozenset[Callable[..., Any]] = frozenset([operator.add, operator.iadd, torch.add])
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 CHAIN_EPS = 1e-5
@@ -90,6 +103,7 @@ def through(trace: Trace, node: fx.Node, child: nn.Module | None, inputs: list[F
     """The units of a node's output. child: the module it calls, if any; inputs: the flows of `node.all_input_nodes`."""
     source = inputs[0] if inputs else Flow(-1)
     shape = shape_of(node.all_input_nodes[0]) if inputs else ()
+    child = child or _same_as(node)
     if isinstance(child, nn.Conv2d) and child.groups == 1 and len(shape) == 4:
         return _layer(trace, node, child, source)
     if isinstance(child, nn.Linear) and len(shape) == 2:
@@ -105,11 +119,10 @@ def through(trace: Trace, node: fx.Node, child: nn.Module | None, inputs: list[F
     if positions is not None:
         trace.step("flatten", node, window=NO_WINDOW)
         return Flow(source.group, source.spread * positions, trained=source.trained)
-    function = node.target if node.op == "call_function" else None
-    if isinstance(child, ZERO_PRESERVING) or function in ZERO_PRESERVING_FUNCTIONS:
+    if isinstance(child, ZERO_PRESERVING):
         _elementwise_or_pooling(trace, node, child)
         return Flow(source.group, source.spread, trained=source.trained)
-    if function in ADDITIONS and len(inputs) == 2:
+    if node.op == "call_function" and node.target in ADDITIONS and len(inputs) == 2:
         trace.no_chain(f"step {node.name} adds two branches")
         if inputs[0].spread == inputs[1].spread and len({shape_of(side) for side in node.all_input_nodes}) == 1:
             return Flow(trace.join(inputs[0].group, inputs[1].group), source.spread)
@@ -175,8 +188,19 @@ def _norm(trace: Trace, node: fx.Node, child: nn.BatchNorm1d | nn.BatchNorm2d, s
     return Flow(source.group, source.spread)
 
 
-def _elementwise_or_pooling(trace: Trace, node: fx.Node, child: nn.Module | None) -> None:
-    if isinstance(child, nn.ReLU) or node.target in (torch.relu, nn.functional.relu):
+def _same_as(node: fx.Node) -> nn.Module | None:
+    """The module that does the same as a function call, if there is one."""
+    if node.op not in ("call_function", "call_method") or node.target not in FUNCTIONS:
+        return None
+    given = {name: value for name, value in node.kwargs.items() if name != "training"}
+    try:
+        return FUNCTIONS[node.target](*node.args[1:], **given)
+    except (TypeError, ValueError, RuntimeError):  # called in a way that the module cannot be built
+        return None
+
+
+def _elementwise_or_pooling(trace: Trace, node: fx.Node, child: nn.Module) -> None:
+    if isinstance(child, nn.ReLU):
         trace.step("relu", node, window=NO_WINDOW)
     elif isinstance(child, nn.MaxPool2d | nn.AvgPool2d):
         kernel = child.kernel_size
@@ -194,13 +218,11 @@ def _elementwise_or_pooling(trace: Trace, node: fx.Node, child: nn.Module | None
 def _flattened(node: fx.Node, child: nn.Module | None, shape: tuple[int, ...]) -> int | None:
     """Positions per channel that a flatten from dimension 1 lays side by side; None if the node is no such flatten."""
     if isinstance(child, nn.Flatten):
-        dimensions: tuple[Any, Any] = (child.start_dim, child.end_dim)
-    elif node.target is torch.flatten or (node.op == "call_method" and node.target == "flatten"):
-        given = dict(zip(("start_dim", "end_dim"), node.args[1:], strict=False)) | dict(node.kwargs)
-        dimensions = (given.get("start_dim", 0), given.get("end_dim", -1))
+        flat = (child.start_dim, child.end_dim) in ((1, -1), (1, len(shape) - 1))
     else:
-        return None
-    return math.prod(shape[2:]) if dimensions in ((1, -1), (1, len(shape) - 1)) else None
+        viewed = node.op == "call_method" and node.target in VIEWS
+        flat = viewed and shape_of(node) == (shape[0], math.prod(shape[1:]))
+    return math.prod(shape[2:]) if flat else None
 
 
 def _window(child: nn.Conv2d) -> tuple[int, int, int] | None:

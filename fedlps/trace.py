@@ -88,7 +88,9 @@ def _walk(trace: Trace, graph: fx.GraphModule, input_shape: tuple[int, ...]) -> 
     called: set[int] = set()
     previous: fx.Node | None = None
     for node in graph.graph.nodes:
-        sources = node.all_input_nodes
+        if _is_size(node):
+            continue  # numbers, through which no units flow
+        sources = [source for source in node.all_input_nodes if not _is_size(source)]
         if node.op == "placeholder":
             flows[node] = Flow(-1, trained=False)
         elif node.op == "output":
@@ -109,6 +111,10 @@ def _walk(trace: Trace, graph: fx.GraphModule, input_shape: tuple[int, ...]) -> 
             called |= held
         previous = node
     raise InputError("model: has no output")
+
+
+def _is_size(node: fx.Node) -> bool:
+    return node.op == "call_method" and node.target == "size"
 
 
 def _used_again(trace: Trace, held: set[int], inputs: list[Flow]) -> Flow:

@@ -38,6 +38,22 @@ class Tied(nn.Module):
         return self.head(torch.relu(self.inner(torch.relu(self.inner(torch.flatten(inputs, 1))))))
 
 
+class Functional(nn.Module):
+    """The MNIST network as people write it, with functions instead of modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 10, 5)
+        self.second = nn.Conv2d(10, 20, 5)
+        self.hidden = nn.Linear(320, 50)
+        self.head = nn.Linear(50, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        early = nn.functional.relu(nn.functional.max_pool2d(self.first(images), 2))
+        late = torch.relu(nn.functional.max_pool2d(self.second(early), kernel_size=2))
+        return self.head(self.hidden(late.view(late.size(0), -1)).relu())
+
+
 class Branching(nn.Module):
     """Control flow on the data, which torch.fx cannot follow."""
 
@@ -75,6 +91,21 @@ def test_nested_sequential_is_the_same_chain_as_the_flat_one() -> None:
     children = list(flat.children())
     nested = nn.Sequential(nn.Sequential(*children[:3]), nn.Sequential(nn.Sequential(*children[3:])))
     assert derive(nested, (1, 8, 8)).steps == derive(flat, (1, 8, 8)).steps
+
+
+def test_functions_are_the_modules_that_do_the_same() -> None:
+    functional, modules = derive(Functional(), (1, 28, 28)), derive(ZOO["mnist_cnn"]((1, 28, 28), 10), (1, 28, 28))
+    assert functional.obstacle is None
+    assert functional.steps == modules.steps
+    assert groups(functional) == groups(modules)
+
+
+@pytest.mark.parametrize("pool", [nn.MaxPool2d(3, stride=1), nn.MaxPool2d(2, padding=1), nn.AvgPool2d((2, 1))])
+def test_pooling_that_a_chain_does_not_have_still_lets_units_go(pool: nn.Module) -> None:
+    outputs = pool(torch.zeros(1, 2, 8, 8)).numel()
+    program = derive(nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), pool, nn.Flatten(), nn.Linear(outputs, 2)), (1, 8, 8))
+    assert program.obstacle is not None
+    assert groups(program) == [(0, -1), (-1, 0)]
 
 
 def test_norm_directly_behind_its_layer_belongs_to_it() -> None:
