@@ -135,7 +135,7 @@ def prepare(
     if program.classes < dataset.classes:
         raise InputError(f"model: has {program.classes} outputs, but {dataset.name} has {dataset.classes} classes")
     executor, why = executors.choose(_request(config), program, module, data.SampleStore(dataset))
-    versions = _versions(dataset, program)
+    versions = _versions(dataset, program, module)
     difference = streams_reproduce()
     notes = [why, *([f"such a run cannot be resumed exactly: {difference}"] if difference else [])]
     if record is not None:
@@ -236,7 +236,7 @@ def _module(config: Config, model: nn.Module | None, dataset: data.Dataset) -> n
     return models.build(config.model.name, dataset.input_shape, dataset.classes, config.model.parameters)
 
 
-def _versions(dataset: data.Dataset, program: Program) -> dict[str, str]:
+def _versions(dataset: data.Dataset, program: Program, module: nn.Module) -> dict[str, str]:
     """What decides the bits of a run beside its configuration."""
     try:
         kernels = native.module()
@@ -249,13 +249,15 @@ def _versions(dataset: data.Dataset, program: Program) -> dict[str, str]:
         "torch": str(torch.__version__),
         "instructions": kernels.isa() if kernels else "none",
         "data": dataset.fingerprint(),
-        "model": _fingerprint(program),
+        "model": _fingerprint(program, module),
     }
 
 
-def _fingerprint(program: Program) -> str:
-    """BLAKE2b (hex) of the layers, the shapes and the values that come from the module itself."""
+def _fingerprint(program: Program, module: nn.Module) -> str:
+    """BLAKE2b (hex) of the layers, the shapes and, where it is no chain, what else the module tells of itself."""
     digest = hashlib.blake2b(repr((program.layers, program.parameters, program.steps)).encode(), digest_size=16)
+    if program.obstacle is not None:
+        digest.update(str(module).encode())
     for name, values in program.plain.items():
         digest.update(name.encode())
         digest.update(numpy.ascontiguousarray(values).data)
