@@ -48,6 +48,8 @@ class ReferenceExecutor:
         self.layout = program.layout()
         self.module = copy.deepcopy(module).to(dtype)
         self.buffers = dict(self.module.named_buffers())
+        names = [name for name, _ in self.module.named_parameters(remove_duplicate=False)]
+        self.tied = len(names) > len(program.parameters)  # looking for tied parameters costs as much as a small layer
         self.samples = samples
         self.dtype = dtype
         self.evaluation_batch = evaluation_batch
@@ -98,7 +100,7 @@ class ReferenceExecutor:
         }
         named.update((name, buffer.clone()) for name, buffer in self.buffers.items())
         self._gates = gates
-        outputs: torch.Tensor = torch.func.functional_call(self.module, named, (inputs,))
+        outputs: torch.Tensor = torch.func.functional_call(self.module, named, (inputs,), tie_weights=self.tied)
         return outputs
 
     def _gate(self, layer: Layer) -> Callable[[nn.Module, Any, torch.Tensor], torch.Tensor]:
