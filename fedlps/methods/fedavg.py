@@ -8,7 +8,7 @@ from fedlps.run.config import Config
 
 
 class FedAvgParameters(Parameters):
-    """FedAvg has none of its own."""
+    """It has no parameters of its own."""
 
 
 @register("fedavg", FedAvgParameters, __doc__)

@@ -20,7 +20,7 @@ from fedlps.run.config import Config
 
 
 class FedLPSParameters(Parameters):
-    """FedLPS's parameters are keys of the configuration: ratio.*, importance.*, objective.*, capability.*."""
+    """Its parameters are keys of the configuration: ratio.*, importance.*, objective.*, capability.*."""
 
 
 @register("fedlps", FedLPSParameters, __doc__)
