@@ -72,24 +72,34 @@ def submodel_weights(program: Program, counts: Sequence[int]) -> tuple[int, ...]
 def paper_flops(program: Program, weights: Sequence[int]) -> int:
     """Forward operations of one sample by the paper's count. weights: counted weights per layer.
 
-    Two per weight and position, one per unit with a bias, kept or not; norms, activations and pooling are free.
+    Two per weight and position, one per unit with a bias, kept or not, of a layer with any weight; norms, activations
+    and pooling are free.
     """
     return sum(
-        layer.positions * (2 * counted + (layer.rows if layer.bias is not None else 0))
+        layer.positions * (2 * counted + (layer.rows if layer.bias is not None and counted else 0))
         for layer, counted in zip(program.layers, weights, strict=True)
     )
 
 
-def executed_flops(program: Program, weights: Sequence[int]) -> int:
+def training_flops(program: Program, weights: Sequence[int], trained: Sequence[bool]) -> int:
     """Training operations of one sample that are really computed. weights: multiplied weights per layer.
 
-    Forward, weight gradient and, but for the layer that reads the sample, input gradient: two per weight and position
-    each.
+    Two per weight and position for the forward pass, two for the weight gradient of a layer that trains, two for its
+    input gradient if a layer below it trains.
     """
-    return sum(
-        2 * layer.positions * multiplied * (2 if layer.reads_input else 3)
-        for layer, multiplied in zip(program.layers, weights, strict=True)
-    )
+    total, below = 0, False
+    for layer, multiplied, trains in zip(program.layers, weights, trained, strict=True):
+        products = 1 + trains + (below and not layer.reads_input)
+        total += 2 * layer.positions * multiplied * products
+        below = below or trains
+    return total
+
+
+def executed_flops(program: Program, weights: Sequence[int]) -> int:
+    """Training operations of one sample when every layer trains: all three products but for the layer that reads the
+    sample, which has no input gradient.
+    """
+    return training_flops(program, weights, [True] * len(program.layers))
 
 
 def submodel_entries(program: Program, counts: Sequence[int]) -> int:

@@ -11,10 +11,12 @@ import numpy
 import torch
 
 from fedlps.engine.cohort import cohort
+from fedlps.engine.plan import Plan
+from fedlps.engine.result import LocalResult
 from fedlps.interruption import Interruption
 from fedlps.program import initial_parameters
 from fedlps.recipe import Method, capability, state
-from fedlps.recipe.federation import Federation, Outcome, Round, costs_of
+from fedlps.recipe.federation import Federation, Outcome, Round
 from fedlps.run.store import RunStore
 
 PENDING_BYTES = 256 << 20  # client state that may wait in memory for the next checkpoint
@@ -66,6 +68,9 @@ class Simulation:
         round.
         """
         config = self.federation.config
+        if self.store.rounds == 0 and self.method.prologue is not None:
+            with interruption.allowed():
+                self.parameters = self.method.prologue(self.federation, self.parameters)
         clock = Clock(config.checkpoint_seconds, config.checkpoint_every, time.monotonic())
         for number in range(self.store.rounds, config.rounds):
             metrics = self._play(number, interruption)
@@ -89,30 +94,30 @@ class Simulation:
         config = federation.config
         batches = cohort(config.seed, number, round_.clients, round_.training, epochs=config.epochs, batch=config.batch)
         with interruption.allowed():
-            result = federation.executor.train(self.parameters, plan, batches)
+            jobs = federation.executor.train(self.parameters, plan, batches)
+        result = uploading(plan, jobs)
         if result.diverged.all():
             clients = ", ".join(map(str, round_.clients))
             raise DivergedError(f"round {number + 1}: all clients ({clients}) diverged at learning rate {round_.lr:g}")
         dropped = method.delivery(federation, round_, result)
-        costs = costs_of(federation, round_, method.upload.pattern_sent)
-        outcome = Outcome(round_, result, costs, dropped)
+        costs = method.accounting(federation, round_, plan)
+        outcome = Outcome(round_, result, costs, dropped, plan, jobs)
+        method.selection.observe(federation, outcome)
         method.ratio.observe(federation, outcome)
         state.keep(federation, outcome, method.state)
-        arrived = numpy.flatnonzero(outcome.counted).tolist()
-        uploads = method.upload.residuals(federation, round_, result)[arrived]
-        sizes = [len(round_.training[position]) for position in arrived]
-        self.parameters = method.aggregation(federation, round_, uploads, sizes)
+        self.parameters = method.aggregation(federation, outcome, method.upload(federation, outcome))
         method.evaluation.remember(federation, outcome)
         trained = time.perf_counter()
         tested: dict[str, float] = {}
         if (number + 1) % config.evaluation.every == 0 or number + 1 == config.rounds:
-            tested = method.evaluation.test(federation, self.parameters)
+            tested = method.evaluation.test(federation, number, self.parameters)
         self._charge(outcome, trained - started, time.perf_counter() - trained)
-        return {**self._totals(), **_of_round(outcome), **tested}
+        own = method.measure(federation, outcome, self.parameters) if method.measure else {}
+        return {**self._totals(), **_of_round(outcome), **tested, **own}
 
     def _begin(self, number: int) -> Round:
         federation, config = self.federation, self.federation.config
-        clients = self.method.selection(federation, number)
+        clients = self.method.selection.choose(federation, number)
         levels = config.capability.levels
         speeds = capability.draw(
             config.seed,
@@ -137,12 +142,21 @@ class Simulation:
             sent = 0 if outcome.result.diverged[position] else cost.bytes_up
             spent = (cost.flops_paper, cost.flops_executed, sent, cost.bytes_down)
             self.counted = [total + more for total, more in zip(self.counted, spent, strict=True)]
-        slowest = max(cost.seconds for cost in outcome.costs)
-        self.timed = [total + more for total, more in zip(self.timed, (slowest, train_s, eval_s), strict=True)]
+        spent_s = (self.method.duration(self.federation, outcome), train_s, eval_s)
+        self.timed = [total + more for total, more in zip(self.timed, spent_s, strict=True)]
 
     def _totals(self) -> dict[str, float]:
         totals = [*map(float, self.counted), *self.timed]
         return dict(zip((*COUNTED, *TIMED), totals, strict=True))
+
+
+def uploading(plan: Plan, jobs: LocalResult) -> LocalResult:
+    """The results of the jobs that upload, one per client in cohort order; a client diverged if any of its jobs did."""
+    rows = [row for row, job in enumerate(plan.jobs) if job.destination == "upload"]
+    result = jobs[rows]
+    for row, job in enumerate(plan.jobs):
+        result.diverged[job.client] |= jobs.diverged[row]
+    return result
 
 
 def _of_round(outcome: Outcome) -> dict[str, float]:

@@ -97,7 +97,7 @@ def _walk(trace: Trace, graph: fx.GraphModule, input_shape: tuple[int, ...]) -> 
             trace.seal(*(flows[source].group for source in sources))
             if sources != [previous]:
                 trace.no_chain("its output is not its last step")
-            return _classes(shape_of(sources[0]) if len(sources) == 1 else ())
+            return _classes({shape_of(source) for source in sources})
         elif node.op == "get_attr":
             flows[node] = Flow(-1)
             trace.no_chain(f"it reads the parameter or buffer {node.target} itself")
@@ -147,7 +147,8 @@ def _watch_layers(trace: Trace, input_shape: tuple[int, ...]) -> int:
     finally:
         for handle in handles:
             handle.remove()
-    return _classes(tuple(output.shape) if isinstance(output, torch.Tensor) else ())
+    outputs = output if isinstance(output, tuple) else (output,)
+    return _classes({tuple(exit_.shape) if isinstance(exit_, torch.Tensor) else () for exit_ in outputs})
 
 
 def _number_groups(trace: Trace) -> tuple[tuple[Layer, ...], tuple[Group, ...]]:
@@ -194,9 +195,12 @@ def _is_batch_norm(child: nn.Module) -> bool:
     return isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm)
 
 
-def _classes(shape: tuple[int, ...]) -> int:
-    if len(shape) != 2:
-        raise InputError(f"model: output has shape {('batch', *shape[1:])}, expected (batch, classes)")
+def _classes(shapes: set[tuple[int, ...]]) -> int:
+    """The number of classes, from the shapes of the outputs: one, or several exits that agree."""
+    shape = min(shapes, default=())
+    if len(shapes) != 1 or len(shape) != 2:
+        shown = " and ".join(str(("batch", *shape[1:])) for shape in sorted(shapes))
+        raise InputError(f"model: output has shape {shown}, expected (batch, classes)")
     return int(shape[1])
 
 

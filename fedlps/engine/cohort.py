@@ -19,7 +19,8 @@ class Cohort:
 
     clients: (C,) ids. samples: training-sample indices in the order of use, client after client. steps: (T + 1,) edges
     of the steps within samples. edges: (C + 1,) edges of the clients within the T steps. sizes: (C,) training samples
-    |D_k|. seeds: (C,) what a module that draws numbers itself (dropout) is seeded with.
+    |D_k|. epoch_steps: (C,) steps per epoch. seeds: (C,) what a module that draws numbers itself (dropout) is seeded
+    with.
     """
 
     clients: Indices
@@ -27,6 +28,7 @@ class Cohort:
     steps: Indices
     edges: Indices
     sizes: Indices
+    epoch_steps: Indices
     seeds: Indices
 
     def batches(self, client: int) -> Iterator[Indices]:
@@ -51,14 +53,20 @@ def cohort(seed: int, round_: int, clients: Indices, training: Sequence[Indices]
         clients,
         [[epoch[i : i + batch] for epoch in order for i in range(0, len(epoch), batch)] for order in orders],
         numpy.array([len(own) for own in training], dtype=numpy.int64),
-        numpy.array(seeds, dtype=numpy.int64),
+        epoch_steps=numpy.array([-(-len(own) // batch) for own in training], dtype=numpy.int64),
+        seeds=numpy.array(seeds, dtype=numpy.int64),
     )
 
 
 def from_batches(
-    clients: Indices, batches: Sequence[Sequence[Indices]], sizes: Indices, seeds: Indices | None = None
+    clients: Indices,
+    batches: Sequence[Sequence[Indices]],
+    sizes: Indices,
+    *,
+    epoch_steps: Indices | None = None,
+    seeds: Indices | None = None,
 ) -> Cohort:
-    """A cohort of given batches per client; seeds are 0 if not given."""
+    """A cohort of given batches per client, by default of one epoch; seeds are 0 if not given."""
     flat = [step for client in batches for step in client]
     return Cohort(
         clients=numpy.asarray(clients, dtype=numpy.int64),
@@ -66,5 +74,6 @@ def from_batches(
         steps=numpy.cumsum([0, *map(len, flat)], dtype=numpy.int64),
         edges=numpy.cumsum([0, *map(len, batches)], dtype=numpy.int64),
         sizes=sizes,
+        epoch_steps=numpy.array([len(client) for client in batches]) if epoch_steps is None else epoch_steps,
         seeds=numpy.zeros(len(batches), dtype=numpy.int64) if seeds is None else seeds,
     )

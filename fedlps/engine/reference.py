@@ -15,12 +15,10 @@ import torch
 from torch import nn
 
 from fedlps.engine.cohort import Cohort, Indices
-from fedlps.engine.plan import Job, Learned, Plan, Segment
+from fedlps.engine.plan import Plan
 from fedlps.engine.result import Evaluation, LocalResult, Part, Samples, Submodels
+from fedlps.engine.training import Outputs, Training
 from fedlps.program import Layer, Program
-from fedlps_kernels.importance_step.definition import importance_step
-from fedlps_kernels.select_units.definition import select_units
-from fedlps_kernels.unit_abs_sum.definition import unit_abs_sum
 
 
 class ReferenceExecutor:
@@ -54,17 +52,31 @@ class ReferenceExecutor:
         self.dtype = dtype
         self.evaluation_batch = evaluation_batch
         self._gates: torch.Tensor | None = None
+        self._scale: tuple[float, ...] | None = None
         for layer in program.layers:
             if layer.row_group >= 0:
+                # in this order: a layer without norm is scaled and gated at the same place
+                self.module.get_submodule(layer.name).register_forward_hook(self._scaler(layer))
                 self.module.get_submodule(layer.gate).register_forward_hook(self._gate(layer))
 
     def train(self, global_parameters: torch.Tensor, plan: Plan, cohort: Cohort) -> LocalResult:
         """Run the plan's jobs one after the other. global_parameters: (P,) in the executor's dtype."""
         with _one_thread(), torch.random.fork_rng(devices=[]):
-            trainings = [_Training(self, job, global_parameters) for job in plan.jobs]
+            trainings = [
+                Training(
+                    self,
+                    job,
+                    global_parameters,
+                    list(cohort.batches(job.client)),
+                    int(cohort.epoch_steps[job.client]),
+                    plan.probes,
+                )
+                for job in plan.jobs
+            ]
+            self.module.train()
             for training in trainings:
                 torch.default_generator.manual_seed(int(cohort.seeds[training.job.client]))
-                training.run(list(cohort.batches(training.job.client)))
+                training.run()
             return self._collect(plan, trainings)
 
     def evaluate(self, models: Submodels, samples: list[Indices], part: Part) -> Evaluation:
@@ -80,7 +92,8 @@ class ReferenceExecutor:
                 correct = [numpy.zeros(0, dtype=numpy.bool_)]
                 for start in range(0, len(own), self.evaluation_batch):
                     inputs, labels = self.batch(own[start : start + self.evaluation_batch], part)
-                    outputs = self.forward(parameters, inputs, gates=None)
+                    # a model with exits answers with the mean of their logits
+                    outputs = torch.stack(self.forward(parameters, inputs)).mean(0)
                     losses[model] += float(nn.functional.cross_entropy(outputs, labels, reduction="sum"))
                     correct.append((outputs.argmax(1) == labels).numpy())
                 hits.append(numpy.concatenate(correct))
@@ -91,17 +104,33 @@ class ReferenceExecutor:
         inputs, labels = self.samples.batch(indices, part)
         return torch.from_numpy(inputs), torch.from_numpy(labels)
 
-    def forward(self, parameters: torch.Tensor, inputs: torch.Tensor, gates: torch.Tensor | None) -> torch.Tensor:
-        """The module's outputs at flat parameters (P,), its units multiplied by gates (U,) if there are any."""
+    def forward(
+        self,
+        parameters: torch.Tensor,
+        inputs: torch.Tensor,
+        gates: torch.Tensor | None = None,
+        scale: tuple[float, ...] | None = None,
+    ) -> Outputs:
+        """The module's outputs, one per exit, at flat parameters (P,).
+
+        gates: (U,), what its units are multiplied by. scale: per group, what the outputs of its layers are multiplied
+        by.
+        """
         pieces = torch.split(parameters, [parameter.size for parameter in self.program.parameters])
         named = {
             parameter.name: piece.view(parameter.shape)
             for parameter, piece in zip(self.program.parameters, pieces, strict=True)
         }
         named.update((name, buffer.clone()) for name, buffer in self.buffers.items())
-        self._gates = gates
-        outputs: torch.Tensor = torch.func.functional_call(self.module, named, (inputs,), tie_weights=self.tied)
-        return outputs
+        self._gates, self._scale = gates, scale
+        outputs = torch.func.functional_call(self.module, named, (inputs,), tie_weights=self.tied)
+        return outputs if isinstance(outputs, tuple) else (outputs,)
+
+    def _scaler(self, layer: Layer) -> Callable[[nn.Module, Any, torch.Tensor], torch.Tensor]:
+        def hook(_module: nn.Module, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
+            return output if self._scale is None else output * self._scale[layer.row_group]
+
+        return hook
 
     def _gate(self, layer: Layer) -> Callable[[nn.Module, Any, torch.Tensor], torch.Tensor]:
         first = int(self.layout.groups[layer.row_group])
@@ -114,7 +143,7 @@ class ReferenceExecutor:
 
         return hook
 
-    def _collect(self, plan: Plan, trainings: list[_Training]) -> LocalResult:
+    def _collect(self, plan: Plan, trainings: list[Training]) -> LocalResult:
         compact = [training.parameters[training.entries] for training in trainings]
         capacity = max(map(len, compact), default=0)
         parameters = torch.zeros((len(trainings), capacity), dtype=self.dtype)
@@ -124,6 +153,9 @@ class ReferenceExecutor:
             "kept": [training.kept_by_step for training in trainings],
             "losses": [training.losses for training in trainings],
             "parameters": [training.parameters for training in trainings],
+            "mask": [training.held for training in trainings],
+            "gradients": [training.gradients for training in trainings],
+            "squared_losses": [training.squared_losses for training in trainings],
         }
         jobs = len(trainings)
         units, groups = self.program.units, len(self.program.groups)
@@ -140,98 +172,6 @@ class ReferenceExecutor:
             diverged=numpy.array([t.diverged for t in trainings], dtype=numpy.bool_),
             probes={name: probes[name] for name in plan.probes},
         )
-
-
-class _Training:
-    """One job while it runs: full-width parameters, redundancies, and the pattern of the current step."""
-
-    def __init__(self, executor: ReferenceExecutor, job: Job, global_parameters: torch.Tensor) -> None:
-        self.executor = executor
-        self.job = job
-        self.parameters = (global_parameters if job.start is None else job.start).detach()
-        self.counts = torch.tensor([job.hold.counts], dtype=torch.int32).reshape(1, -1)
-        units = job.hold.units
-        self.learned = units if isinstance(units, Learned) else None
-        self.redundancy = torch.zeros_like(self.parameters[: executor.program.units])
-        self.losses: list[float] = []
-        self.kept_by_step: list[torch.Tensor] = []
-        self.hits = self.seen = 0
-        self.diverged = False
-        if isinstance(units, Learned):
-            self.redundancy = units.redundancy.to(executor.dtype).clone()
-            self._hold(self._smallest())
-        else:
-            self._hold(units)
-
-    def run(self, batches: list[Indices]) -> None:
-        """All segments; stops at the first step after which something is not finite."""
-        self.executor.module.train()
-        done = 0
-        for segment in self.job.segments:
-            velocity = torch.zeros_like(self.parameters)
-            last = len(batches) if segment.steps is None else done + segment.steps
-            for indices in batches[done:last]:
-                self._step(segment, velocity, indices)
-                if self.diverged:
-                    return
-            done = last
-
-    def _step(self, segment: Segment, velocity: torch.Tensor, indices: Indices) -> None:
-        inputs, labels = self.executor.batch(indices, "train")
-        weights = self.parameters.requires_grad_(True)
-        straight_through = self.learned is not None and self.learned.kappa != 0
-        gates = self.gates.clone().requires_grad_(straight_through)
-        outputs = self.executor.forward(weights, inputs, gates)
-        loss = nn.functional.cross_entropy(outputs, labels)
-        wanted = [weights, gates] if straight_through else [weights]
-        gradient, *unit_gradient = torch.autograd.grad(loss, wanted)
-        self.parameters = weights.detach()
-        self.losses.append(float(loss.detach()))
-        self.hits += int((outputs.argmax(1) == labels).sum())
-        self.seen += len(labels)
-        self.kept_by_step.append(self.kept)
-        # the importance reads the parameters of before the update
-        sums = unit_abs_sum(self.parameters[None], self.executor.layout)[0] if self.learned else None
-        self._update(segment, velocity, gradient)
-        if self.learned is not None and sums is not None:
-            task = unit_gradient[0] * self.gates if straight_through else torch.zeros_like(sums)
-            self.redundancy = importance_step(
-                self.redundancy[None], sums[None], task[None], self.executor.layout.groups,
-                lr=segment.lr, lam=self.learned.strength, kappa=self.learned.kappa, reduction=self.learned.reduction,
-            )[0]  # fmt: skip
-        finite = bool(torch.isfinite(self.parameters).all()) and bool(torch.isfinite(self.redundancy).all())
-        self.diverged = not (finite and numpy.isfinite(self.losses[-1]))
-        if self.learned is not None and not self.diverged and not torch.equal(kept := self._smallest(), self.kept):
-            self._hold(kept)
-
-    def _update(self, segment: Segment, velocity: torch.Tensor, gradient: torch.Tensor) -> None:
-        """Section 4, step 3, on the kept entries. velocity is updated in place."""
-        for pull in self.job.pulls:
-            gradient = gradient + pull.coefficient * (self.parameters - pull.reference)
-        gradient = torch.where(self.mask, gradient, 0)
-        if segment.clip > 0:
-            gradient = gradient * min(1.0, segment.clip / (float(gradient.norm()) + 1e-6))
-        gradient = gradient + segment.weight_decay * self.parameters
-        if segment.momentum:
-            gradient = segment.momentum * velocity + gradient
-            velocity[self.mask] = gradient[self.mask]
-        self.parameters = torch.where(self.mask, self.parameters - segment.lr * gradient, self.parameters)
-
-    def _smallest(self) -> torch.Tensor:
-        """The units of the smallest redundancies: the pattern of the next step."""
-        return select_units(-self.redundancy[None], self.counts, self.executor.layout.groups)[0]
-
-    def _hold(self, kept: torch.Tensor) -> None:
-        """Keep these units from now on: their gates, their entries and the mask of the entries."""
-        self.kept = kept
-        layout = self.executor.layout
-        self.entries = layout.entries(kept, self.counts[0])
-        self.mask = torch.zeros(layout.parameters, dtype=torch.bool)
-        self.mask[self.entries] = True
-        self.gates = torch.zeros_like(self.redundancy)
-        for first, group in zip(layout.groups.tolist(), self.executor.program.groups, strict=False):
-            units = kept[first : first + group.units]
-            self.gates[first + units[units >= 0].long()] = 1
 
 
 @contextmanager

@@ -59,6 +59,17 @@ class LocalResult:
     diverged: NDArray[numpy.bool_]
     probes: dict[str, list[Any]] = field(default_factory=dict)
 
+    def __getitem__(self, rows: list[int]) -> LocalResult:
+        return LocalResult(
+            self.submodels[rows],
+            self.redundancy[rows],
+            self.losses[rows],
+            self.hits[rows],
+            self.seen[rows],
+            self.diverged[rows],
+            {name: [values[row] for row in rows] for name, values in self.probes.items()},
+        )
+
 
 @dataclass(frozen=True)
 class Evaluation:

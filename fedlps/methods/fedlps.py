@@ -7,6 +7,7 @@ code differ, the readings are options: `objective.norm`, `importance.*`, `ratio.
 from fedlps.recipe import (
     Method,
     Parameters,
+    accounting,
     aggregation,
     download,
     evaluation,
@@ -14,7 +15,6 @@ from fedlps.recipe import (
     ratio,
     register,
     state,
-    upload,
 )
 from fedlps.run.config import Config
 
@@ -31,8 +31,8 @@ def fedlps(parameters: FedLPSParameters, config: Config) -> Method:
         ratio=ratio.configured(config),
         download=download.configured(config.importance.pattern),
         objective=objective.cross_entropy(objective.towards_received(config.objective.mu, config.objective.norm)),
-        upload=upload.HeldEntries(pattern_sent=True),
         aggregation=aggregation.residuals(config.aggregation.rule),
         state=(state.redundancies(download.IMPORTANCE),) if learned else (),
-        evaluation=evaluation.Evaluation(personal=True),
+        evaluation=evaluation.PersonalModels(),
+        accounting=accounting.Accounting(up=accounting.held_entries(pattern_sent=True)),
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy
 import torch
@@ -15,20 +17,65 @@ PERSONAL = ("last", "best")
 CHUNK = 64  # personal models in memory at once
 
 
+class Evaluation(Protocol):
+    """Remembers models while a run goes on, and tests what the method would deploy."""
+
+    def remember(self, federation: Federation, outcome: Outcome) -> None:
+        """Keep what a round leaves to be tested."""
+        ...
+
+    def test(self, federation: Federation, number: int, global_parameters: torch.Tensor) -> dict[str, float]:
+        """Mean accuracy over all clients in percent, after the round of this number (from 0): test_global and, of
+        methods with personal models, test_last and test_best.
+        """
+        ...
+
+
 @dataclass(frozen=True)
-class Evaluation:
-    """Tests the global model and, with `personal`, each client's `last` and `best` personal model.
+class GlobalModel:
+    """The full-width global model on every client's test samples."""
+
+    def remember(self, federation: Federation, outcome: Outcome) -> None:
+        """Nothing: the global model is at hand."""
+
+    def test(self, federation: Federation, number: int, global_parameters: torch.Tensor) -> dict[str, float]:
+        """test_global."""
+        return {"test_global": 100 * float(global_accuracies(federation, global_parameters).mean())}
+
+
+@dataclass(frozen=True)
+class ComposedModels:
+    """Besides the global model, one that each client composes of it and its own state, as test_last.
+
+    compose: the client's full-width parameters (P,) from the global ones and the number of the round, from 0.
+    """
+
+    compose: Callable[[Federation, int, torch.Tensor, int], torch.Tensor]
+
+    def remember(self, federation: Federation, outcome: Outcome) -> None:
+        """Nothing: what is composed lies in the client's state."""
+
+    def test(self, federation: Federation, number: int, global_parameters: torch.Tensor) -> dict[str, float]:
+        """test_global and test_last."""
+        overall = global_accuracies(federation, global_parameters)
+        own = []
+        for client in range(federation.config.clients):
+            model = whole(federation.program, self.compose(federation, client, global_parameters, number))
+            test = federation.split.client(client).test
+            own.append(federation.executor.evaluate(model, [test], "test").accuracies()[0])
+        return {"test_global": 100 * float(overall.mean()), "test_last": 100 * float(numpy.mean(own))}
+
+
+@dataclass(frozen=True)
+class PersonalModels:
+    """Tests the global model and each client's `last` and `best` personal model.
 
     A personal model is the trained submodel of a participation that counts; `best` is that of the highest validation
     accuracy, the later one if equal. Both lie in the store under their names; a model is run again only if it changed.
     """
 
-    personal: bool = False
-
     def remember(self, federation: Federation, outcome: Outcome) -> None:
         """Keep the personal models of a round."""
-        if not self.personal:
-            return
         trained = outcome.result.submodels
         counted = [int(position) for position in numpy.flatnonzero(outcome.counted)]
         clients = [int(outcome.round.clients[position]) for position in counted]
@@ -47,25 +94,14 @@ class Evaluation:
         for name, tested in stale.items():
             federation.store.put_tensor(f"tested_{name}", tested)
 
-    def test(self, federation: Federation, global_parameters: torch.Tensor) -> dict[str, float]:
-        """Mean accuracy over all clients in percent: test_global and, if personal, test_last and test_best."""
-        overall = self._global(federation, global_parameters)
+    def test(self, federation: Federation, number: int, global_parameters: torch.Tensor) -> dict[str, float]:
+        """test_global, test_last and test_best; a client without a personal model is tested with the global one."""
+        overall = global_accuracies(federation, global_parameters)
         metrics = {"test_global": 100 * float(overall.mean())}
-        if self.personal:
-            for name in PERSONAL:
-                tested = self._personal(federation, name)
-                metrics[f"test_{name}"] = 100 * float(numpy.where(tested < 0, overall, tested).mean())
+        for name in PERSONAL:
+            tested = self._personal(federation, name)
+            metrics[f"test_{name}"] = 100 * float(numpy.where(tested < 0, overall, tested).mean())
         return metrics
-
-    def _global(self, federation: Federation, parameters: torch.Tensor) -> Floats:
-        model = whole(federation.program, parameters)
-        if federation.program.batch_statistics:
-            # A batch-statistics norm sees the batch, so a client's samples must be run together, in their order.
-            split = federation.split
-            own = [split.client(client).test for client in range(federation.config.clients)]
-            return numpy.array([federation.executor.evaluate(model, [test], "test").accuracies()[0] for test in own])
-        samples = federation.test_samples
-        return samples.means(federation.executor.evaluate(model, [samples.distinct], "test").hits[0])
 
     def _personal(self, federation: Federation, name: str) -> Floats:
         """(K,) accuracy of each client's personal model, -1 where there is none.
@@ -85,6 +121,17 @@ class Evaluation:
     def _tested(self, federation: Federation, name: str) -> Floats:
         stored = federation.store.get_tensor(f"tested_{name}")
         return numpy.full(federation.config.clients, -1.0) if stored is None else stored.copy()
+
+
+def global_accuracies(federation: Federation, parameters: torch.Tensor) -> Floats:
+    """(K,) accuracy of the full-width parameters (P,) on each client's test samples; every distinct image runs once."""
+    model = whole(federation.program, parameters)
+    if federation.program.batch_statistics:
+        # A batch-statistics norm sees the batch, so a client's samples must be run together, in their order.
+        own = [federation.split.client(client).test for client in range(federation.config.clients)]
+        return numpy.array([federation.executor.evaluate(model, [test], "test").accuracies()[0] for test in own])
+    samples = federation.test_samples
+    return samples.means(federation.executor.evaluate(model, [samples.distinct], "test").hits[0])
 
 
 def _pack(federation: Federation, models: Submodels, row: int) -> dict[str, numpy.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
@@ -12,9 +12,10 @@ import numpy
 import torch
 from numpy.typing import NDArray
 
-from fedlps.cost import LocalCost, Rates, Work, local_cost
+from fedlps.cost import LocalCost, Rates, Work
 from fedlps.data import Split
 from fedlps.engine.cohort import Indices
+from fedlps.engine.plan import Plan
 from fedlps.engine.result import Executor, LocalResult
 from fedlps.program import Program
 from fedlps.run.config import Config
@@ -132,9 +133,18 @@ class Outcome:
     """One round after training: what came of each client. A client *counts* if it neither diverged nor was dropped."""
 
     round: Round
-    result: LocalResult
+    result: LocalResult  # of the jobs that upload, one per client
     costs: tuple[LocalCost, ...]
     dropped: NDArray[numpy.bool_]
+    plan: Plan = field(default_factory=lambda: Plan(()))
+    all_jobs: LocalResult | None = None  # of every job of the plan
+
+    def personal(self, position: int) -> tuple[LocalResult, int]:
+        """Where the result of a client's personal job stands: all jobs and its row. Raises ValueError without one."""
+        for row, job in enumerate(self.plan.jobs):
+            if self.all_jobs is not None and job.client == position and job.destination == "personal":
+                return self.all_jobs, row
+        raise ValueError(f"position {position}: the plan has no personal job for this client")
 
     @property
     def counted(self) -> NDArray[numpy.bool_]:
@@ -147,11 +157,3 @@ class Outcome:
         """(C,) train accuracy a_k^r, hits over samples of all steps; 0 where the client diverged."""
         shares = self.result.hits / numpy.maximum(self.result.seen, 1)
         return numpy.where(self.result.diverged, 0.0, shares)
-
-
-def costs_of(federation: Federation, round_: Round, pattern_sent: bool) -> tuple[LocalCost, ...]:
-    """What the round costs each client."""
-    return tuple(
-        local_cost(federation.program, counts, federation.work(len(own), pattern_sent), float(speed), federation.rates)
-        for counts, own, speed in zip(round_.counts(federation), round_.training, round_.capabilities, strict=True)
-    )

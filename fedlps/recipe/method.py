@@ -6,18 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import torch
 from pydantic import BaseModel, ConfigDict
 
-from fedlps.recipe import aggregation, delivery, download, objective, selection
+from fedlps.recipe import aggregation, delivery, download, objective, upload
+from fedlps.recipe.accounting import Accounting
 from fedlps.recipe.aggregation import Aggregation
 from fedlps.recipe.delivery import Delivery
 from fedlps.recipe.download import Download
-from fedlps.recipe.evaluation import Evaluation
+from fedlps.recipe.evaluation import Evaluation, GlobalModel
+from fedlps.recipe.federation import Federation, Outcome
 from fedlps.recipe.objective import Objective
 from fedlps.recipe.ratio import Fixed, Ratio
-from fedlps.recipe.selection import Selection
+from fedlps.recipe.selection import Selection, Uniform
 from fedlps.recipe.state import Kept
-from fedlps.recipe.upload import HeldEntries
+from fedlps.recipe.upload import Upload
 from fedlps.run.config import Config
 
 
@@ -27,19 +30,39 @@ class Parameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Prologue = Callable[[Federation, torch.Tensor], torch.Tensor]
+"""What the server does before round 1, from the initial parameters (P,): the parameters that round 1 starts from."""
+
+
+Measure = Callable[[Federation, Outcome, torch.Tensor], dict[str, float]]
+"""Metrics of a method's own, after a round, with the new global parameters (P,)."""
+
+Duration = Callable[[Federation, Outcome], float]
+"""Simulated seconds that a round takes."""
+
+
+def slowest(federation: Federation, outcome: Outcome) -> float:
+    """A round lasts until its slowest client is done [(18)]."""
+    return max(cost.seconds for cost in outcome.costs)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Method:
     """One algorithm. The parts in the order a round uses them."""
 
-    selection: Selection = field(default_factory=selection.uniform)
+    selection: Selection = field(default_factory=Uniform)
     ratio: Ratio = field(default_factory=Fixed)
     download: Download = field(default_factory=download.dense)
     objective: Objective = field(default_factory=objective.cross_entropy)
-    upload: HeldEntries = field(default_factory=HeldEntries)
+    upload: Upload = field(default_factory=upload.held_entries)
     delivery: Delivery = field(default_factory=delivery.random_loss)
     aggregation: Aggregation = field(default_factory=lambda: aggregation.residuals("residual"))
     state: tuple[Kept, ...] = ()
-    evaluation: Evaluation = field(default_factory=Evaluation)
+    evaluation: Evaluation = field(default_factory=GlobalModel)
+    accounting: Accounting = field(default_factory=Accounting)
+    duration: Duration = slowest
+    measure: Measure | None = None
+    prologue: Prologue | None = None
 
 
 AnyParameters = TypeVar("AnyParameters", bound=Parameters)

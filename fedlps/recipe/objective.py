@@ -11,19 +11,38 @@ from fedlps.program import Program
 from fedlps.recipe.federation import Federation, Round
 
 Objective = Callable[[Federation, Round, tuple[Hold, ...]], Plan]
+Start = Callable[[Federation, Round, int], torch.Tensor]
 Pulls = Callable[[Federation, Round], tuple[Pull, ...]]
 
 
-def cross_entropy(pulls: Pulls | None = None) -> Objective:
-    """Mean cross entropy by SGD over all the client's batches, plus pulls towards reference vectors."""
+def cross_entropy(pulls: Pulls | None = None, start: Start | None = None) -> Objective:
+    """Mean cross entropy by SGD over all the client's batches, plus pulls towards reference vectors.
+
+    start: the vector (P,) that each client starts from, by its position; by default the global parameters.
+    """
 
     def plan(federation: Federation, round_: Round, holds: tuple[Hold, ...]) -> Plan:
-        config = federation.config
-        segment = Segment(round_.lr, config.momentum, config.weight_decay, config.clip)
         towards = pulls(federation, round_) if pulls else ()
-        return Plan(tuple(Job(client, hold, (segment,), pulls=towards) for client, hold in enumerate(holds)))
+        return Plan(
+            tuple(
+                Job(
+                    client,
+                    hold,
+                    (sgd(federation, round_),),
+                    start=start(federation, round_, client) if start else None,
+                    pulls=towards,
+                )
+                for client, hold in enumerate(holds)
+            )
+        )
 
     return plan
+
+
+def sgd(federation: Federation, round_: Round) -> Segment:
+    """All the client's batches under the configured optimiser; a method that differs replaces fields of it."""
+    config = federation.config
+    return Segment(round_.lr, config.momentum, config.weight_decay, config.clip)
 
 
 def pull(program: Program, received: torch.Tensor, mu: float, norm: str) -> Pull:

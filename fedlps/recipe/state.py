@@ -7,21 +7,20 @@ from dataclasses import dataclass
 
 import numpy
 
-from fedlps.engine.result import LocalResult
 from fedlps.recipe.federation import Federation, Outcome
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A part of a client's state and how to read it from the result of a job."""
+    """A part of a client's state and how to read it from a round's outcome, for the client at a position."""
 
     part: str
-    arrays: Callable[[LocalResult, int], Mapping[str, numpy.ndarray]]
+    arrays: Callable[[Outcome, int], Mapping[str, numpy.ndarray]]
 
 
 def redundancies(part: str) -> Kept:
     """The redundancies d_E of the client's units [line 23]."""
-    return Kept(part, lambda result, job: {"redundancy": result.redundancy[job].numpy()})
+    return Kept(part, lambda outcome, position: {"redundancy": outcome.result.redundancy[position].numpy()})
 
 
 def keep(federation: Federation, outcome: Outcome, declared: tuple[Kept, ...]) -> None:
@@ -29,4 +28,4 @@ def keep(federation: Federation, outcome: Outcome, declared: tuple[Kept, ...]) -
     for position in outcome.counted.nonzero()[0]:
         for kept in declared:
             client = int(outcome.round.clients[position])
-            federation.store.put_client(client, kept.part, kept.arrays(outcome.result, int(position)))
+            federation.store.put_client(client, kept.part, kept.arrays(outcome, int(position)))

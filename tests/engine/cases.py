@@ -42,7 +42,7 @@ def cohort_of(*clients: list[list[int]], seeds: list[int] | None = None) -> Coho
     batches = [[numpy.array(batch, dtype=numpy.int64) for batch in client] for client in clients]
     sizes = numpy.array([len({i for batch in client for i in batch}) for client in clients], dtype=numpy.int64)
     drawn = None if seeds is None else numpy.array(seeds, dtype=numpy.int64)
-    return from_batches(numpy.arange(len(clients)), batches, sizes, drawn)
+    return from_batches(numpy.arange(len(clients)), batches, sizes, seeds=drawn)
 
 
 def first_units(program: Program, counts: tuple[int, ...]) -> torch.Tensor:

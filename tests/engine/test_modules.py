@@ -99,7 +99,7 @@ def test_the_compact_submodel_is_the_gated_full_model() -> None:
         gates[first + group[group >= 0].long()] = 1
     assert gates.sum() == sum(counts)
     inputs = torch.from_numpy(data.inputs)
-    want = executor.forward(parameters, inputs, gates)
+    (want,) = executor.forward(parameters, inputs, gates)
 
     thin = chain(SHAPE, [["conv", 2, 3, 1, 1], *CONV[1:3], ["conv", 3, 2, 1, 0], *CONV[4:]]).double()
     size = int(layout.compact_sizes(table)[0])
@@ -255,7 +255,7 @@ def test_models_are_evaluated_each_on_its_own_samples_and_in_batches() -> None:
     executor.evaluation_batch = 2
     small = executor.evaluate(models, own, "test")
     for row, (parameters, indices) in enumerate(zip(flat, own, strict=True)):
-        outputs = executor.forward(parameters, torch.from_numpy(data.inputs[indices]), None)
+        (outputs,) = executor.forward(parameters, torch.from_numpy(data.inputs[indices]), None)
         want = (outputs.argmax(1).numpy() == data.labels[indices]).tolist()
         assert got.hits[row].tolist() == small.hits[row].tolist() == want
         assert small.losses[row] == pytest.approx(got.losses[row], rel=1e-12)

@@ -10,7 +10,7 @@ from fedlps.cost import Rates, Work, local_cost
 from fedlps.engine.cohort import cohort
 from fedlps.methods import METHODS
 from fedlps.models import ZOO, chain
-from fedlps.recipe.federation import Round
+from fedlps.recipe.federation import Outcome, Round
 from fedlps.run.resolve import resolve
 from fedlps.trace import derive
 from tests.engine.cases import executor_of, samples
@@ -30,8 +30,10 @@ def test_the_mean_of_plain_sgd_weighted_by_data() -> None:
     recipe = METHODS["fedavg"]
     method = recipe.build(recipe.parameters(), fed.config)
     batches = cohort(0, 0, round_.clients, own, epochs=2, batch=32)
-    result = executor.train(start, method.objective(fed, round_, method.download(fed, round_)), batches)
-    got = method.aggregation(fed, round_, method.upload.residuals(fed, round_, result), [100, 300])
+    plan = method.objective(fed, round_, method.download(fed, round_))
+    result = executor.train(start, plan, batches)
+    outcome = Outcome(round_, result, method.accounting(fed, round_, plan), numpy.zeros(2, dtype=bool), plan, result)
+    got = method.aggregation(fed, outcome, method.upload(fed, outcome))
 
     trained = []
     for position in range(2):

@@ -3,8 +3,9 @@
 import numpy
 import pytest
 
+from fedlps.engine.plan import Hold, Job
 from fedlps.methods import METHODS
-from fedlps.recipe import ratio
+from fedlps.recipe import evaluation, ratio
 from fedlps.run.store import RunStore
 from tests.recipe.federations import federation, round_of
 from tests.running import tiny
@@ -36,10 +37,11 @@ def test_the_pull_is_that_of_equation_7() -> None:
 
 
 def test_the_default_parts() -> None:
-    _, method = build()
+    fed, method = build()
     assert isinstance(method.ratio, ratio.BanditPerClient)
-    assert method.upload.pattern_sent
-    assert method.evaluation.personal
+    job = Job(0, Hold(fed.all_counts, fed.all_units), ())
+    assert method.accounting.up(fed, round_of(fed), 0, job) == 4 * 35 + 1, "the pattern travels: 4 units in a byte"
+    assert isinstance(method.evaluation, evaluation.PersonalModels)
     assert [kept.part for kept in method.state] == ["importance"]
 
 

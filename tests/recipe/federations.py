@@ -7,12 +7,15 @@ from typing import Any
 import numpy
 import torch
 
+from fedlps.cost import LocalCost
 from fedlps.data import Split
+from fedlps.engine.plan import Hold
 from fedlps.engine.result import LocalResult, Submodels
 from fedlps.methods import METHODS
 from fedlps.models import ZOO, chain
 from fedlps.program import initial_parameters
-from fedlps.recipe.federation import Federation, Outcome, Round, costs_of
+from fedlps.recipe import accounting, objective
+from fedlps.recipe.federation import Federation, Outcome, Round
 from fedlps.run.resolve import resolve
 from fedlps_kernels import gather_weights
 from tests.engine.cases import executor_of, first_units, samples
@@ -120,4 +123,11 @@ def outcome_of(
         seen=numpy.full(number, 9),
         diverged=flags[0],
     )
-    return Outcome(round_, result, costs_of(fed, round_, True), flags[1])
+    return Outcome(round_, result, costs_of(fed, round_, pattern_sent=True), flags[1])
+
+
+def costs_of(fed: Federation, round_: Round, *, pattern_sent: bool) -> tuple[LocalCost, ...]:
+    """What the round costs each client when it holds leading units."""
+    holds = tuple(Hold(counts, first_units(fed.program, counts)) for counts in round_.counts(fed))
+    plan = objective.cross_entropy()(fed, round_, holds)
+    return accounting.Accounting(up=accounting.held_entries(pattern_sent))(fed, round_, plan)

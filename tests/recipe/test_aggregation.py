@@ -1,12 +1,16 @@
 """Uploads folded into the global parameters, against sums written out entry by entry."""
 
+from dataclasses import replace
+
 import numpy
 import pytest
 import torch
 
 from fedlps.randomness import stream
 from fedlps.recipe import aggregation
-from tests.recipe.federations import federation, round_of, submodels
+from fedlps.recipe.federation import Outcome
+from fedlps.recipe.upload import Uploads
+from tests.recipe.federations import federation, outcome_of, round_of, submodels
 
 # two clients hold units {0, 1} and {1, 3}; residuals of 1 and 10 on all they hold
 SIZES = [9, 3]
@@ -19,11 +23,16 @@ def fed():
 
 def folded(fed, rule: str, sizes=SIZES, kept=((0, 1), (1, 3)), values=(1.0, 10.0)) -> torch.Tensor:
     """w^r - w^{r+1}, so positive where residuals are."""
-    round_ = round_of(fed, clients=tuple(range(len(kept))))
-    uploads = submodels(
-        fed, [(units, torch.full((35,), value, dtype=torch.float64)) for units, value in zip(kept, values, strict=True)]
-    )
-    return round_.global_parameters - aggregation.residuals(rule)(fed, round_, uploads, sizes)
+    vectors = [torch.full((35,), value, dtype=torch.float64) for value in values]
+    outcome, uploads = arrived(fed, 0, sizes, list(zip(kept, vectors, strict=True)))
+    return outcome.round.global_parameters - aggregation.residuals(rule)(fed, outcome, uploads)
+
+
+def arrived(fed, number: int, sizes, held) -> tuple[Outcome, Uploads]:
+    """A round of clients with so many training samples, and their residuals on the units they hold."""
+    round_ = round_of(fed, number, clients=tuple(range(len(sizes))))
+    round_ = replace(round_, training=tuple(numpy.arange(size) for size in sizes))
+    return outcome_of(fed, round_), Uploads(tuple(range(len(sizes))), submodels(fed, held), fed.layout)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +41,7 @@ def folded(fed, rule: str, sizes=SIZES, kept=((0, 1), (1, 3)), values=(1.0, 10.0
         ("residual", 0, 0.75 * 1, 0.75 * 1 + 0.25 * 10, 0.25 * 10),
         ("uniform", 0, 0.5 * 1, 0.5 * 1 + 0.5 * 10, 0.5 * 10),
         ("holders", 0, 1, 0.75 * 1 + 0.25 * 10, 10),
+        ("uniform_holders", 0, 1, 0.5 * 1 + 0.5 * 10, 10),
     ],
 )
 def test_every_rule_entry_by_entry(fed, rule, neither, first, both, second):
@@ -54,18 +64,17 @@ def test_sums_run_in_cohort_order(fed):
 
 def test_no_upload_changes_nothing_and_gets_no_noise():
     fed = federation({"aggregation.noise": 0.5})
-    round_ = round_of(fed)
-    got = aggregation.residuals("residual")(fed, round_, submodels(fed, []), [])
-    assert torch.equal(got, round_.global_parameters)
+    outcome = outcome_of(fed, round_of(fed))
+    got = aggregation.residuals("residual")(fed, outcome, Uploads((), submodels(fed, []), fed.layout))
+    assert torch.equal(got, outcome.round.global_parameters)
 
 
 def test_noise_is_the_rounds_own_draw():
     fed, quiet = federation({"aggregation.noise": 0.5, "seed": 3}), federation({"seed": 3})
     vector = torch.ones(35, dtype=torch.float64)
     for number in (0, 4):
-        round_ = round_of(fed, number)
-        uploads = submodels(fed, [((0, 1, 2, 3), vector)])
-        noisy = aggregation.residuals("residual")(fed, round_, uploads, [5])
-        plain = aggregation.residuals("residual")(quiet, round_, uploads, [5])
+        outcome, uploads = arrived(fed, number, [5], [((0, 1, 2, 3), vector)])
+        noisy = aggregation.residuals("residual")(fed, outcome, uploads)
+        plain = aggregation.residuals("residual")(quiet, outcome, uploads)
         want = stream(3, 10, number).normal(0, 0.5, 35)
         numpy.testing.assert_allclose((noisy - plain).numpy(), want, rtol=1e-12, atol=1e-14)

@@ -4,7 +4,7 @@ import numpy
 import pytest
 import torch
 
-from fedlps.recipe.evaluation import Evaluation
+from fedlps.recipe.evaluation import Evaluation, GlobalModel, PersonalModels
 from tests.recipe.federations import federation, outcome_of, round_of, submodels
 
 
@@ -38,26 +38,26 @@ def fed():
 
 
 def test_the_global_model_alone(fed):
-    got = Evaluation().test(fed, constant(1))
+    got = GlobalModel().test(fed, 0, constant(1))
     assert got == {"test_global": pytest.approx(shares(fed, [1, 1, 1, 1]))}
-    remember(fed, Evaluation(), {0: 1})
+    remember(fed, GlobalModel(), {0: 1})
     assert fed.store.clients == {}
     assert fed.store.tensors == {}
 
 
 def test_every_distinct_image_is_computed_once(fed):
-    Evaluation(personal=True).test(fed, constant(1))
+    PersonalModels().test(fed, 0, constant(1))
     own = [image for client in range(4) for image in fed.split.client(client).test.tolist()]
     assert len(set(own)) < len(own), "else the case shows nothing"
     assert fed.executor.asked == [(1, [sorted(set(own))], "test")]
 
 
 def test_clients_without_a_personal_model_use_the_global_one(fed):
-    evaluation = Evaluation(personal=True)
-    got = evaluation.test(fed, constant(2))
+    evaluation = PersonalModels()
+    got = evaluation.test(fed, 0, constant(2))
     assert got["test_last"] == got["test_best"] == got["test_global"] == pytest.approx(shares(fed, [2] * 4))
     remember(fed, evaluation, {1: 0})
-    got = evaluation.test(fed, constant(1))
+    got = evaluation.test(fed, 0, constant(1))
     assert got["test_last"] == pytest.approx(shares(fed, [1, 0, 1, 1]))
     assert got["test_global"] == pytest.approx(shares(fed, [1] * 4))
     assert got["test_last"] != pytest.approx(got["test_global"])
@@ -65,17 +65,17 @@ def test_clients_without_a_personal_model_use_the_global_one(fed):
 
 def test_last_is_the_latest_and_best_has_the_highest_validation_accuracy(fed):
     """Validation is one sample per client, so a constant answer is right (1) or wrong (0)."""
-    evaluation = Evaluation(personal=True)
+    evaluation = PersonalModels()
     right = [int(fed.executor.executor.samples.labels[fed.split.client(c).validate[0]]) for c in range(4)]
     wrong = [(label + 1) % 3 for label in right]
     other = [(label + 2) % 3 for label in right]
     assert share(fed, 0, wrong[0]) != share(fed, 0, other[0]), "else the tie would not show"
     # client 0: wrong, then another wrong (a tie); client 1: wrong, then right; client 2: right, then wrong
     remember(fed, evaluation, {0: wrong[0], 1: wrong[1], 2: right[2]})
-    got = evaluation.test(fed, constant(0))
+    got = evaluation.test(fed, 0, constant(0))
     assert got["test_last"] == pytest.approx(shares(fed, [wrong[0], wrong[1], right[2], 0]))
     remember(fed, evaluation, {2: wrong[2], 0: other[0], 1: right[1]})
-    got = evaluation.test(fed, constant(0))
+    got = evaluation.test(fed, 0, constant(0))
     assert got["test_last"] == pytest.approx(shares(fed, [other[0], right[1], wrong[2], 0]))
     assert got["test_best"] == pytest.approx(shares(fed, [other[0], right[1], right[2], 0])), "ties go to the later"
     validation = {c: fed.store.clients[c, "best"]["validation"].tolist() for c in range(3)}
@@ -83,42 +83,42 @@ def test_last_is_the_latest_and_best_has_the_highest_validation_accuracy(fed):
 
 
 def test_validation_is_measured_on_the_clients_validation_samples(fed):
-    remember(fed, Evaluation(personal=True), {3: 0, 1: 0})
+    remember(fed, PersonalModels(), {3: 0, 1: 0})
     assert fed.executor.asked == [(2, [fed.split.client(c).validate.tolist() for c in (3, 1)], "train")]
 
 
 def test_those_that_diverged_or_were_dropped_keep_their_former_models(fed):
-    evaluation = Evaluation(personal=True)
+    evaluation = PersonalModels()
     remember(fed, evaluation, {0: 1, 1: 1, 2: 1})
     remember(fed, evaluation, {0: 2, 1: 2, 2: 2}, diverged=[0], dropped=[2])
-    got = evaluation.test(fed, constant(0))
+    got = evaluation.test(fed, 0, constant(0))
     assert got["test_last"] == pytest.approx(shares(fed, [1, 2, 1, 0]))
     remember(fed, evaluation, {3: 1}, diverged=[0])
     assert (3, "last") not in fed.store.clients
 
 
 def test_only_changed_models_are_run_again(fed):
-    evaluation = Evaluation(personal=True)
+    evaluation = PersonalModels()
     remember(fed, evaluation, {0: 1, 1: 1, 2: 1})
-    evaluation.test(fed, constant(0))
+    evaluation.test(fed, 0, constant(0))
     remember(fed, evaluation, {1: 2})  # not evaluated in between: both rounds' changes count
     remember(fed, evaluation, {3: 2})
     fed.executor.asked.clear()
-    got = evaluation.test(fed, constant(0))
+    got = evaluation.test(fed, 0, constant(0))
     tests = [asked for asked in fed.executor.asked if asked[0] > 0]
     own = {client: fed.split.client(client).test.tolist() for client in range(4)}
     assert tests[0][:1] == (1,)
     assert tests[1] == (2, [own[1], own[3]], "test")
     assert got["test_last"] == pytest.approx(shares(fed, [1, 2, 1, 2]))
     fed.executor.asked.clear()
-    again = evaluation.test(fed, constant(0))
+    again = evaluation.test(fed, 0, constant(0))
     assert again == got
     assert [asked[2] for asked in fed.executor.asked] == ["test"], "the global model alone"
 
 
 def test_a_personal_model_is_the_submodel_alone(fed):
     """Entries that a client does not hold are 0, not the global ones."""
-    evaluation = Evaluation(personal=True)
+    evaluation = PersonalModels()
     vector = torch.ones(35, dtype=torch.float64)
     vector[32:] = torch.tensor([0.0, 5.0, 9.0])
     vector[20:32] = torch.tensor([[0.0, 0, 0, 50], [0, 0, 0, 0], [0, 0, 0, 0]]).flatten()  # unit 3 would answer 0
@@ -126,7 +126,7 @@ def test_a_personal_model_is_the_submodel_alone(fed):
     evaluation.remember(
         fed, outcome_of(fed, round_of(fed, clients=(0,)), models=submodels(fed, [((0, 1), vector)]), hits=[1])
     )
-    assert evaluation.test(fed, constant(1))["test_last"] == pytest.approx(shares(fed, [2, 1, 1, 1]))
+    assert evaluation.test(fed, 0, constant(1))["test_last"] == pytest.approx(shares(fed, [2, 1, 1, 1]))
     full = submodels(fed, [((0, 1, 2, 3), vector)])
     evaluation.remember(fed, outcome_of(fed, round_of(fed, clients=(0,)), models=full, hits=[1]))
-    assert evaluation.test(fed, constant(1))["test_last"] == pytest.approx(shares(fed, [0, 1, 1, 1]))
+    assert evaluation.test(fed, 0, constant(1))["test_last"] == pytest.approx(shares(fed, [0, 1, 1, 1]))

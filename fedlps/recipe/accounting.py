@@ -1,0 +1,132 @@
+"""What a participation costs: operations of the plan's jobs, bytes, seconds (specification, section 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy
+import torch
+
+from fedlps.cost import (
+    VALUE_BYTES,
+    LocalCost,
+    local_seconds,
+    paper_flops,
+    pattern_bytes,
+    row_weights,
+    submodel_entries,
+    submodel_weights,
+    training_flops,
+)
+from fedlps.engine.plan import Job, Learned, Plan, Segment
+from fedlps.program import Program
+from fedlps.recipe.federation import Federation, Round
+
+Bytes = Callable[[Federation, Round, int, Job], int]
+"""Bytes of the client at a position of the cohort, with its uploading job."""
+
+
+def whole_model(federation: Federation, round_: Round, position: int, job: Job) -> int:
+    """All P values."""
+    return VALUE_BYTES * federation.program.size
+
+
+def held_entries(pattern_sent: bool = False) -> Bytes:
+    """The values of the held units and mask; pattern_sent: one bit more per thinned unit."""
+
+    def count(federation: Federation, round_: Round, position: int, job: Job) -> int:
+        pattern = pattern_bytes(federation.program) if pattern_sent else 0
+        if job.hold.mask is None:
+            return VALUE_BYTES * submodel_entries(federation.program, job.hold.counts) + pattern
+        return VALUE_BYTES * int(job.hold.mask.sum()) + pattern
+
+    return count
+
+
+@dataclass(frozen=True)
+class Accounting:
+    """Counts the plan's jobs. up, down: bytes of a client's upload and download. passes: of a step, by the paper's
+    count; None: those that run at the job's own width."""
+
+    up: Bytes = field(default_factory=held_entries)
+    down: Bytes = whole_model
+    passes: int | None = None
+
+    def __call__(self, federation: Federation, round_: Round, plan: Plan) -> tuple[LocalCost, ...]:
+        """The cost of each client, in cohort order."""
+        return tuple(self._client(federation, round_, plan, position) for position in range(len(round_.clients)))
+
+    def _client(self, federation: Federation, round_: Round, plan: Plan, position: int) -> LocalCost:
+        config, samples = federation.config, len(round_.training[position])
+        jobs = [job for job in plan.jobs if job.client == position]
+        batches = -(-samples // config.batch)  # the paper counts a short last batch as a full one
+        paper = executed = 0
+        for job in jobs:
+            steps = config.epochs * batches
+            lengths = numpy.tile(
+                numpy.minimum(samples - numpy.arange(batches) * config.batch, config.batch), config.epochs
+            )
+            for segment, first, last in _spans(job, steps):
+                counted = max(1, sum(one.widths is None for one in segment.passes))
+                passes = counted if self.passes is None else self.passes
+                paper += (
+                    3
+                    * passes
+                    * paper_flops(federation.program, paper_weights(federation.program, job))
+                    * ((last - first) * config.batch)
+                )
+                executed += _executed(federation.program, job, segment, lengths[first:last])
+        upload = next(job for job in jobs if job.destination == "upload")
+        up = self.up(federation, round_, position, upload)
+        down = self.down(federation, round_, position, upload)
+        seconds = local_seconds(paper, up, float(round_.capabilities[position]), federation.rates)
+        return LocalCost(paper, executed, up, down, seconds)
+
+
+def paper_weights(program: Program, job: Job) -> tuple[int, ...]:
+    """Weights per layer by the paper's count: kept rows of all columns, and of those the entries of the mask."""
+    mask, units = job.hold.mask, job.hold.units
+    if mask is None or isinstance(units, Learned):
+        return row_weights(program, job.hold.counts)
+    edges = numpy.cumsum([0, *(group.units for group in program.groups)]).tolist()
+    counted = []
+    for layer in program.layers:
+        rows = mask[layer.weight : layer.weight + layer.rows * layer.fan_in].view(layer.rows, layer.fan_in)
+        if layer.row_group >= 0:
+            first = edges[layer.row_group]
+            rows = rows[units[first : first + job.hold.counts[layer.row_group]].long()]
+        counted.append(int(rows.sum()))
+    return tuple(counted)
+
+
+def _spans(job: Job, steps: int) -> list[tuple[Segment, int, int]]:
+    """Each segment with its first and last step."""
+    spans, done = [], 0
+    for segment in job.segments:
+        last = steps if segment.steps is None else min(done + segment.steps, steps)
+        spans.append((segment, done, last))
+        done = last
+    return spans
+
+
+def _executed(program: Program, job: Job, segment: Segment, lengths: numpy.ndarray) -> int:
+    """Operations on real samples of a segment's steps, all passes. Elementwise masks save nothing; absent layers do."""
+    present = [_any(job.hold.mask, layer.weight, layer.rows * layer.fan_in) for layer in program.layers]
+    trained = [
+        there and _any(segment.trains, layer.weight, layer.rows * layer.fan_in)
+        for layer, there in zip(program.layers, present, strict=True)
+    ]
+    total = 0
+    for one in segment.passes:
+        for step, length in enumerate(lengths.tolist()):
+            counts = job.hold.counts if one.widths is None else one.widths[step]
+            if counts is not None:
+                weights = submodel_weights(program, counts)
+                inside = [weight if there else 0 for weight, there in zip(weights, present, strict=True)]
+                total += length * training_flops(program, inside, trained)
+    return total
+
+
+def _any(mask: torch.Tensor | None, offset: int, size: int) -> bool:
+    return mask is None or bool(mask[offset : offset + size].any())
