@@ -29,6 +29,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Data sets: which are here, downloading and checking them.", rich_markup_mode=None)
 app.add_typer(data_app, name="data")
+reproduce_app = typer.Typer(help="Make the tables of the documentation anew.", rich_markup_mode=None)
+app.add_typer(reproduce_app, name="reproduce")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -112,7 +114,7 @@ def run_(
 ) -> int:
     from fedlps.report import choices
     from fedlps.report.console import console, entry
-    from fedlps.run.directory import check_directory
+    from fedlps.run.directory import check_directory, check_same
     from fedlps.run.resolve import parse_overrides, read_preset
 
     words = list(arguments or ())
@@ -129,19 +131,8 @@ def run_(
         return OK
     check_directory(out, resume=resume, overwrite=overwrite)
     if resume and out is not None:
-        _check_same(preset, method, out)
+        check_same(out, preset, method)
     return _play(chosen, recipe, out, overrides, resume, overwrite)
-
-
-def _check_same(preset: str | None, method: str | None, out: Path) -> None:
-    """InputError if a run is to be resumed as something that it is not."""
-    from fedlps.run.store import read_record
-
-    stored = read_record(out).config.method.name
-    if preset is not None:
-        raise InputError(f"PRESET: got {preset}, but --resume takes all values from {out / 'run.yaml'}; leave it out")
-    if method not in (None, stored):
-        raise InputError(f"--method: got {method}, but the run to resume has {stored}")
 
 
 def _play(preset: str, method: str, out: Path | None, overrides: list[str], resume: bool, overwrite: bool) -> int:
@@ -219,6 +210,24 @@ def table(
     screen = console()
     grid(screen, [row.cells() for row in rows(directories)], HALVES)
     tell(screen, LEGEND)
+
+
+@reproduce_app.command("methods")
+def reproduce_methods(
+    words: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="For all.", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="By default runs/reproduce-PRESET.")] = None,
+    method: Annotated[list[str] | None, typer.Option("--method", metavar="M", help="Only this; repeatable.")] = None,
+) -> int:
+    """Run every method and compare them; data=PRESET chooses the preset, by default digits.
+
+    What has finished in DIR is reused, what broke off goes on. The table is in DIR/methods.md, too.
+
+    Example: fedlps reproduce methods data=mnist rounds=20
+    """
+    from fedlps.report.console import console
+    from fedlps.report.reproduce import reproduce
+
+    return reproduce(console(), words or (), method or (), out)
 
 
 @data_app.callback(invoke_without_command=True)

@@ -11,7 +11,7 @@ class FedAvgParameters(Parameters):
     """It has no parameters of its own."""
 
 
-@register("fedavg", FedAvgParameters, __doc__)
+@register("fedavg", FedAvgParameters, __doc__, baseline=True)
 def fedavg(parameters: FedAvgParameters, config: Config) -> Method:
     """All parts are the defaults."""
     return Method(aggregation=aggregation.residuals(config.aggregation.rule))

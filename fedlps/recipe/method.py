@@ -76,13 +76,14 @@ class Recipe:
     paper: str  # first paragraph of the file's docstring and the reference after it
     parameters: type[Parameters]
     build: Callable[[Parameters, Config], Method]
+    baseline: bool = False  # whether what others cost is told relative to it
 
 
 REGISTRY: dict[str, Recipe] = {}
 
 
 def register(
-    name: str, parameters: type[AnyParameters], paper: str | None
+    name: str, parameters: type[AnyParameters], paper: str | None, *, baseline: bool = False
 ) -> Callable[[Callable[[AnyParameters, Config], Method]], Callable[[AnyParameters, Config], Method]]:
     """Make a builder known under a method's name. paper: the docstring of its file."""
 
@@ -90,7 +91,7 @@ def register(
         def build(values: Parameters, config: Config) -> Method:
             return builder(parameters.model_validate(values.model_dump()), config)
 
-        REGISTRY[name] = Recipe(name, (paper or "").strip(), parameters, build)
+        REGISTRY[name] = Recipe(name, (paper or "").strip(), parameters, build, baseline)
         return builder
 
     return add

@@ -34,7 +34,7 @@ def findings() -> Iterator[Finding]:
     for package in PACKAGES:
         yield _package(package)
     yield Finding("sqlite", sqlite3.sqlite_version)
-    yield Finding("cores", f"{_cores()} that this process may use, of {os.cpu_count()}")
+    yield Finding("cores", f"{cores()} that this process may use, of {os.cpu_count()}")
     yield Finding("memory", _memory())
     try:
         yield from _computing()
@@ -66,9 +66,10 @@ def _package(name: str) -> Finding:
         return Finding(name, "is not installed", broken=True)
 
 
-def _cores() -> int | None:
+def cores() -> int:
+    """How many cores this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
-    return len(affinity(0)) if affinity else os.cpu_count()
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _memory() -> str:

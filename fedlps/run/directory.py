@@ -8,6 +8,7 @@ from fedlps.run.files import ASIDE, cannot_write
 from fedlps.run.format import APPLICATION_ID
 from fedlps.run.lock import Lock
 from fedlps.run.record import HEADER
+from fedlps.run.store import read_record
 
 WRITTEN = ("model.safetensors", "metrics.csv", "run.yaml")
 OWN_FILES = ("run.db-journal", "run.db", *(name + ASIDE for name in WRITTEN), *WRITTEN)
@@ -32,6 +33,15 @@ def check_directory(out: Path | None, *, resume: bool, overwrite: bool) -> None:
         raise InputError(f"--out: {out} exists; --resume goes on with its run, --overwrite replaces it")
     elif not is_run(out):
         raise InputError(f"--out: {out} is a directory that is no run; choose another DIR")
+
+
+def check_same(out: Path, preset: str | None, method: str | None) -> None:
+    """InputError if a run is to be resumed as something that it is not."""
+    stored = read_record(out).config.method.name
+    if preset is not None:
+        raise InputError(f"PRESET: got {preset}, but --resume takes all values from {out / 'run.yaml'}; leave it out")
+    if method not in (None, stored):
+        raise InputError(f"--method: got {method}, but the run to resume has {stored}")
 
 
 def make_directory(out: Path | None, name: str, *, overwrite: bool = False, base: Path = Path("runs")) -> Path:
