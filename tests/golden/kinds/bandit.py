@@ -12,7 +12,8 @@ from tests.golden.options import DOUBLE, Options
 
 def run(case: Mapping[str, Any], arrays: Mapping[str, numpy.ndarray], options: Options) -> list[str]:
     """Replay the case's participations."""
-    parameters = BanditParameters(**{name: case[name] for name in ("xi", "initial", "rho", "delta")})
+    given = {name: case[name] for name in ("xi", "initial", "rho", "delta", "arms") if name in case}
+    parameters = BanditParameters(**given)
     seed, client, want = case["seed"], case["client"], case["want"]
     bandit = Bandit.start(parameters, seed, client)
     ratios = [bandit.ratio]

@@ -13,7 +13,7 @@ from tests.golden.options import Options
 def run(case: Mapping[str, Any], arrays: Mapping[str, numpy.ndarray], options: Options) -> list[str]:
     """Every client's indices, in order."""
     arguments = dict(case["arguments"])
-    share = arguments.pop("share", False)
+    share = arguments.pop("share", case.get("share", False))
     train, test = arrays["train_labels"], arrays["test_labels"]
     split = Split(
         train,
