@@ -26,6 +26,12 @@ from fedlps.recipe.federation import Federation, Round
 Bytes = Callable[[Federation, Round, int, Job], int]
 """Bytes of the client at a position of the cohort, with its uploading job."""
 
+Weights = Callable[[Federation, Round, Job], tuple[int, ...]]
+"""Weights per layer by the paper's count of a job."""
+
+Extra = Callable[[Federation, Round, int], int]
+"""Executed operations of the client at a position of the cohort beside its steps."""
+
 
 def whole_model(federation: Federation, round_: Round, position: int, job: Job) -> int:
     """All P values."""
@@ -47,11 +53,14 @@ def held_entries(pattern_sent: bool = False) -> Bytes:
 @dataclass(frozen=True)
 class Accounting:
     """Counts the plan's jobs. up, down: bytes of a client's upload and download. passes: of a step, by the paper's
-    count; None: those that run at the job's own width."""
+    count; None: those that run at the job's own width. weights: None: those that the job holds. extra: None: nothing.
+    """
 
     up: Bytes = field(default_factory=held_entries)
     down: Bytes = whole_model
     passes: int | None = None
+    weights: Weights | None = None
+    extra: Extra | None = None
 
     def __call__(self, federation: Federation, round_: Round, plan: Plan) -> tuple[LocalCost, ...]:
         """The cost of each client, in cohort order."""
@@ -61,8 +70,9 @@ class Accounting:
         config, samples = federation.config, len(round_.training[position])
         jobs = [job for job in plan.jobs if job.client == position]
         batches = -(-samples // config.batch)  # the paper counts a short last batch as a full one
-        paper = executed = 0
+        paper, executed = 0, self.extra(federation, round_, position) if self.extra else 0
         for job in jobs:
+            held = self.weights(federation, round_, job) if self.weights else paper_weights(federation.program, job)
             steps = config.epochs * batches
             lengths = numpy.tile(
                 numpy.minimum(samples - numpy.arange(batches) * config.batch, config.batch), config.epochs
@@ -70,12 +80,7 @@ class Accounting:
             for segment, first, last in _spans(job, steps):
                 counted = max(1, sum(one.widths is None for one in segment.passes))
                 passes = counted if self.passes is None else self.passes
-                paper += (
-                    3
-                    * passes
-                    * paper_flops(federation.program, paper_weights(federation.program, job))
-                    * ((last - first) * config.batch)
-                )
+                paper += 3 * passes * paper_flops(federation.program, held) * ((last - first) * config.batch)
                 executed += _executed(federation.program, job, segment, lengths[first:last])
         upload = next(job for job in jobs if job.destination == "upload")
         up = self.up(federation, round_, position, upload)
@@ -125,6 +130,9 @@ def _executed(program: Program, job: Job, segment: Segment, lengths: numpy.ndarr
                 weights = submodel_weights(program, counts)
                 inside = [weight if there else 0 for weight, there in zip(weights, present, strict=True)]
                 total += length * training_flops(program, inside, trained)
+    if segment.after_gradient:
+        everything = submodel_weights(program, job.hold.counts)
+        total += int(lengths[0]) * training_flops(program, everything, [True] * len(everything))
     return total
 
 
