@@ -118,14 +118,7 @@ class Simulation:
     def _begin(self, number: int) -> Round:
         federation, config = self.federation, self.federation.config
         clients = self.method.selection.choose(federation, number)
-        levels = config.capability.levels
-        speeds = capability.draw(
-            config.seed,
-            number,
-            config.clients,
-            capability.LEVELS[levels] if isinstance(levels, str) else levels,
-            config.capability.mode,
-        )[clients]
+        speeds = capability.speeds(config, number)[clients]
         return Round(
             number=number,
             lr=config.lr * config.decay**number,

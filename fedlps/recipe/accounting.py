@@ -35,7 +35,17 @@ Extra = Callable[[Federation, Round, int], int]
 
 def whole_model(federation: Federation, round_: Round, position: int, job: Job) -> int:
     """All P values."""
-    return VALUE_BYTES * federation.program.size
+    return whole_bytes(federation.program)
+
+
+def whole_bytes(program: Program) -> int:
+    """Bytes of all P values."""
+    return VALUE_BYTES * program.size
+
+
+def with_scalar(federation: Federation, round_: Round, position: int, job: Job) -> int:
+    """All P values and one more."""
+    return whole_bytes(federation.program) + VALUE_BYTES
 
 
 def held_entries(pattern_sent: bool = False) -> Bytes:

@@ -15,19 +15,26 @@ Aggregation = Callable[[Federation, Outcome, Uploads], torch.Tensor]
 """The global parameters (P,) after a round."""
 
 
-def residuals(rule: str) -> Aggregation:
+Weight = Callable[[Outcome, int], float]
+"""What the upload of the client at a position weighs, before weights are divided by their sum."""
+
+
+def residuals(rule: str, weight: Weight | None = None) -> Aggregation:
     """w^{r+1} = w^r - sum_k p_k residual_k [(13)], over the uploads that arrived, in cohort order.
 
     rule: `residual` weighs by the sizes |D_k|, `uniform` equally; `holders` takes per entry the mean weighted by size
-    over the clients that hold it, `uniform_holders` the plain mean over them. Without any upload the parameters stay as
-    they are.
+    over the clients that hold it, `uniform_holders` the plain mean over them. weight: instead of the size. Without
+    any upload the parameters stay as they are.
     """
 
     def aggregate(federation: Federation, outcome: Outcome, uploads: Uploads) -> torch.Tensor:
         received = outcome.round.global_parameters
         if len(uploads) == 0:
             return received
-        sizes = [len(outcome.round.training[position]) for position in uploads.positions]
+        if weight is not None:
+            sizes = [weight(outcome, position) for position in uploads.positions]
+        else:
+            sizes = [len(outcome.round.training[position]) for position in uploads.positions]
         weights = torch.tensor([1.0] * len(sizes) if rule.startswith("uniform") else sizes, dtype=torch.float64)
         folded = scatter_aggregate(
             received,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from operator import truediv
+from typing import Any
 
 import torch
 
-from fedlps.engine.plan import Hold, Job, Plan, Pull, Segment
+from fedlps.engine.plan import Hold, Job, Plan, Probe, Pull, Segment
 from fedlps.program import Program
 from fedlps.recipe.federation import Federation, Round
 
@@ -37,6 +40,29 @@ def cross_entropy(pulls: Pulls | None = None, start: Start | None = None) -> Obj
         )
 
     return plan
+
+
+def scaled(objective: Objective, clip: float) -> Objective:
+    """While training, the outputs of thinned layers are multiplied by all units over kept ones, before their norm.
+
+    clip: the largest norm of a step's gradient where that changes anything and `clip` of the configuration sets none;
+    0: none. The factors of all layers multiply in the gradients, which without a norm soon are too large for any rate.
+    """
+
+    def plan(federation: Federation, round_: Round, holds: tuple[Hold, ...]) -> Plan:
+        inner = objective(federation, round_, holds)
+        return replace(inner, jobs=tuple(_scaled(federation, job, clip) for job in inner.jobs))
+
+    return plan
+
+
+def _scaled(federation: Federation, job: Job, clip: float) -> Job:
+    factors = tuple(map(truediv, federation.all_counts, job.hold.counts))
+    if all(factor == 1 for factor in factors):
+        return job
+    return replace(
+        job, scale=factors, segments=tuple(replace(segment, clip=segment.clip or clip) for segment in job.segments)
+    )
 
 
 def sgd(federation: Federation, round_: Round) -> Segment:
