@@ -14,11 +14,11 @@ MAIN = ("rounds", "clients", "fraction", "epochs", "batch", "lr")
 
 
 def methods() -> Iterator[Entry]:
-    """Every method: what it is, where it is from, its parameters with their defaults."""
+    """Every method: what it is, where it is from, its own parameters with their defaults."""
     from fedlps.methods import METHODS
 
     for name, recipe in METHODS.items():
-        yield name, [*_paragraphs(recipe.paper)[:2], _defaults(recipe.parameters)]
+        yield name, [*_paragraphs(recipe.paper)[:2], *_defaults(recipe.parameters)]
 
 
 def method(name: str) -> list[Entry]:
@@ -68,9 +68,10 @@ def _paragraphs(docstring: str) -> list[str]:
     return [" ".join(paragraph.split()) for paragraph in docstring.strip().split("\n\n")]
 
 
-def _defaults(parameters: type[BaseModel]) -> str:
-    rows = rows_of(parameters, "method.", "required")
-    return "parameters: " + (", ".join(f"{row.key}={row.default}" for row in rows) or "none of its own")
+def _defaults(parameters: type[BaseModel]) -> list[str]:
+    """A line of a method's parameters, without the `method.` that they all begin with; none if it has none."""
+    rows = rows_of(parameters, "", "required")
+    return [" ".join(("method.*:", *(f"{row.key}={row.default}" for row in rows)))] if rows else []
 
 
 def _group(values: Mapping[str, object], group: str) -> str:

@@ -25,6 +25,7 @@ from fedlps.run.keys import rows_of
 from fedlps.run.resolve import resolve
 from fedlps.run.store import RunStore
 from fedlps.trace import derive
+from tests.methods.terms import documented, used
 from tests.running import CLOCKS, model_of
 
 SMALL: dict[str, object] = {
@@ -169,6 +170,22 @@ def initial_of(method: str) -> numpy.ndarray:
     shape = (1, 8, 8)
     program = derive(ZOO[config.model.name](shape, 10), shape)
     return initial_parameters(program, config.seed).astype(numpy.float32)
+
+
+@every_method
+def test_the_table_of_terms_says_what_it_uses(tmp_path, monkeypatch, method) -> None:
+    """`docs/plan.md` against every plan of two rounds, those of the prologue and of evaluation among them."""
+    train, terms = ReferenceExecutor.train, set()
+
+    def noting(self, parameters: torch.Tensor, plan: Plan, cohort: Cohort) -> LocalResult:
+        terms.update(used(plan, self.program.units))
+        return train(self, parameters, plan, cohort)
+
+    monkeypatch.setattr(ReferenceExecutor, "train", noting)
+    fedlps.run("digits", method=method, out=tmp_path / "run", overrides={**SMALL, "rounds": 2})
+    always, sometimes = documented()[method]
+    assert always <= terms
+    assert terms <= always | sometimes
 
 
 @every_method
