@@ -14,6 +14,9 @@ from fedlps.recipe.federation import Federation, Round
 from fedlps_kernels import select_units, unit_abs_sum
 
 Download = Callable[[Federation, Round], tuple[Hold, ...]]
+Scores = Callable[[Federation, Round, int], torch.Tensor]
+"""(U,) what the units are worth to a client, by its number."""
+
 IMPORTANCE = "importance"  # the client's part of the store that holds its redundancies d
 
 
@@ -50,17 +53,40 @@ def learned_units() -> Download:
 def pattern_units(pattern: str) -> Download:
     """Units chosen once from the received parameters and held for the round: `first`, `magnitude` or `random`."""
 
+    def scores(federation: Federation, round_: Round, client: int) -> torch.Tensor:
+        seed, received = federation.config.seed, round_.global_parameters
+        return pattern_scores(federation.program, pattern, received, seed, round_.number, client)
+
+    return largest_units(scores)
+
+
+def random_units(purpose: int) -> Download:
+    """Units drawn anew for every round and client, group by group. purpose: of the stream (its first id is 0)."""
+
+    def scores(federation: Federation, round_: Round, client: int) -> torch.Tensor:
+        return _uniform(federation.program, stream(federation.config.seed, purpose, 0, round_.number, client))
+
+    return largest_units(scores)
+
+
+def rolling_units() -> Download:
+    """Consecutive units of a window that starts at the round's number and wraps around, in every group by itself."""
+
+    def scores(federation: Federation, round_: Round, client: int) -> torch.Tensor:
+        places = [(torch.arange(count) - round_.number) % count for count in federation.all_counts]
+        return -torch.cat([torch.empty(0, dtype=torch.int64), *places]).to(torch.float64)
+
+    return largest_units(scores)
+
+
+def largest_units(scores: Scores) -> Download:
+    """As many units of every group as the client's ratio allows, those of the largest scores, for the round."""
+
     def hold(federation: Federation, round_: Round) -> tuple[Hold, ...]:
         counts = round_.counts(federation)
-        seed, received = federation.config.seed, round_.global_parameters
-        scores = torch.stack(
-            [
-                pattern_scores(federation.program, pattern, received, seed, round_.number, int(client))
-                for client in round_.clients
-            ]
-        )
         table = torch.tensor(counts, dtype=torch.int32).reshape(len(counts), -1)
-        kept = select_units(scores, table, federation.layout.groups)
+        rows = torch.stack([scores(federation, round_, int(client)) for client in round_.clients])
+        kept = select_units(rows, table, federation.layout.groups)
         return tuple(Hold(own, units) for own, units in zip(counts, kept, strict=True))
 
     return hold
