@@ -56,8 +56,12 @@ MNIST = {"data.name": "mnist", "clients": 100, "fraction": 0.1, "batch": 32, "sp
 MNIST |= {"split.kind": "pathological", "split.shards_per_client": 2, "split.test_per_class": 100}
 DIGITS = {"data.name": "digits", "clients": 30, "fraction": 0.2, "batch": 10, "split.shard_size": 22}
 DIGITS |= {"split.kind": "pathological", "split.shards_per_client": 2, "split.test_per_class": 30}
+FLASH = MNIST | {"rounds": 600, "epochs": 1, "decay": 0.99540542, "weight_decay": 0, "split.test_per_class": 892}
+FLASH = {key: value for key, value in FLASH.items() if not key.startswith("split.sh")} | {"model.name": "mnist_cnn"}
 PRESETS = {
     "digits": DIGITS | {"model.name": "digits_cnn", "capability.levels": "median"},
+    "flash_iid": FLASH | {"split.kind": "iid", "split.samples": None},
+    "flash_noniid": FLASH | {"split.kind": "dirichlet", "split.alpha": 1, "split.min_samples": 10},
     "mnist": MNIST | {"model.name": "mnist_cnn"},
     "mnist_mlp": MNIST | {"model.name": "mlp"},
 }
@@ -193,7 +197,10 @@ def test_a_typo_is_met_with_what_was_meant(override: str, expected: str) -> None
 
 def test_unknown_presets_and_methods() -> None:
     assert message(preset="minst") == 'preset: got "minst", did you mean mnist?'
-    assert message(preset="imagenet") == 'preset: got "imagenet", there is digits, mnist, mnist_mlp'
+    assert (
+        message(preset="imagenet")
+        == 'preset: got "imagenet", there is digits, flash_iid, flash_noniid, mnist, mnist_mlp'
+    )
     assert message(method="fedlsp") == 'method: got "fedlsp", did you mean fedlps?'
 
 

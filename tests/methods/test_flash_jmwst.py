@@ -1,0 +1,129 @@
+"""FLASH with pruning and regrowing: one boundary by hand, the agreed mask, and when it is fedavg."""
+
+import numpy
+import pytest
+import torch
+
+from fedlps.errors import InputError
+from fedlps.methods import METHODS
+from fedlps.recipe.prune_regrow import PruneRegrow, boundaries, magnitude_shares, regrown
+from fedlps.recipe.weight_masks import recalibrated
+from tests.recipe.federations import federation, round_of
+from tests.running import model_of, tiny
+
+ONE = (slice(0, 100),)
+
+
+def sparse(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """100 weights, of which the first 60 are kept, with magnitudes 1 .. 60, and two entries that no mask covers."""
+    weights = torch.zeros(102, dtype=torch.float64)
+    weights[:60] = torch.arange(1.0, 61) * torch.tensor([1.0, -1.0]).repeat(30)
+    weights[100:] = 7
+    mask = torch.ones(102, dtype=torch.bool)
+    mask[60:100] = False
+    return weights, mask
+
+
+def test_one_boundary() -> None:
+    """60 kept and a rate of 0.25: the 15 smallest go, 15 of the 55 zeros come in their place."""
+    weights, mask = sparse()
+    before = weights.clone(), mask.clone()
+    change = PruneRegrow(ONE, 0.25, (0, 122, 4, 0, 0, 0))
+    after, grown = change(weights, mask, None)
+    assert torch.equal(weights, before[0]), "it is pure"
+    assert torch.equal(mask, before[1]), "it is pure"
+    assert int(grown[:100].sum()) == 60
+    assert torch.equal(after[15:60], weights[15:60])
+    assert (after[:15] == 0).all()
+    assert (after[60:100] == 0).all()
+    assert (after[100:] == 7).all()
+    assert grown[15:60].all(), "the largest stay"
+    again = change(weights, mask, None)
+    assert torch.equal(again[1], grown)
+    other = PruneRegrow(ONE, 0.25, (0, 122, 4, 0, 1, 0))(weights, mask, None)[1]
+    assert not torch.equal(other, grown)
+
+
+def test_equal_magnitudes_keep_the_lower_index() -> None:
+    weights, mask = torch.ones(8), torch.ones(8, dtype=torch.bool)
+    mask[6:] = False
+    weights = weights * mask
+    after, _ = PruneRegrow((slice(0, 8),), 0.5, (0, 122, 4, 0, 0, 0))(weights, mask, None)
+    assert after.tolist() == [1, 1, 1, 0, 0, 0, 0, 0]
+
+
+def test_shares_of_what_is_regrown() -> None:
+    assert regrown([0.75, 0.25], 20, [100, 100]) == [15, 5]
+    assert regrown([0.75, 0.25], 20, [10, 100]) == [9, 11], "0.99 of 10 zeros are 9, the other layer takes the rest"
+    assert regrown([1.0, 0.0, 0.0], 9, [2, 100, 100]) == [1, 4, 4]
+    weights = torch.tensor([3.0, -3.0, 0.0, 1.0, 5.0])
+    mask = torch.tensor([True, True, False, True, False])
+    assert magnitude_shares(weights, mask, (slice(0, 3), slice(3, 5))) == [0.75, 0.25]
+    assert magnitude_shares(0 * weights, mask, (slice(0, 3), slice(3, 5))) == [0.5, 0.5]
+
+
+def test_a_nearly_dense_layer_loses_no_more_than_it_has_zeros() -> None:
+    """Two layers of ten: the first has one zero and the larger weights, so a tenth of nine goes at most."""
+    weights = torch.cat([torch.full((10,), 5.0), torch.full((10,), 1.0)])
+    mask = torch.ones(20, dtype=torch.bool)
+    mask[9] = mask[19] = False
+    places = (slice(0, 10), slice(10, 20))
+    after, grown = PruneRegrow(places, 0.5, (0, 122, 4, 0, 0, 0))(weights * mask, mask, None)
+    assert [int((after[place] != 0).sum()) for place in places] == [8, 4]
+    assert int(grown.sum()) == 18
+
+
+def test_when_masks_change() -> None:
+    assert boundaries(3, 4) == [4, 8]
+    assert boundaries(1, 5) == [2]
+    assert boundaries(1, 1) == [0]
+    fed = federation({"epochs": 4}, method="flash-jmwst")
+    recipe = METHODS["flash-jmwst"]
+    method = recipe.build(recipe.parameters(density=0.5, interval=2, first_epochs=1), fed.config)
+    assert method.prologue is not None
+    start = method.prologue(fed, round_of(fed).global_parameters)
+    for number, rates in ((1, [0.1875, 0.125, 0.0625]), (2, [])):
+        round_ = round_of(fed, number, parameters=start)
+        plan = method.objective(fed, round_, method.download(fed, round_))
+        segments = plan.jobs[0].segments
+        assert [segment.after.rate for segment in segments[:-1]] == rates
+        assert [segment.steps for segment in segments] == [3] * len(rates) + [None]
+        assert [segment.carry_velocity for segment in segments] == [False] + [True] * len(rates)
+        assert segments[-1].after is None
+        ups = [cost.bytes_up for cost in method.accounting(fed, round_, plan)]
+        downs = [cost.bytes_down for cost in method.accounting(fed, round_, plan)]
+        sign = 1 if number == 1 else -1
+        assert [up - down for up, down in zip(ups, downs, strict=True)] == [2 * sign] * 4, "16 bits of the mask"
+
+
+def test_the_agreed_mask() -> None:
+    """Section 23's numbers: clients keep 2 and 4 of 5, density 0.4."""
+    mean = torch.tensor([0.9, -0.1, 0.5, 0.0, 0.3])
+    assert recalibrated(mean, (slice(0, 5),), [3.0], 0.4).tolist() == [True, False, True, False, False]
+    assert int(recalibrated(mean, (slice(0, 5),), [3.0], 1.0).sum()) == 3, "never more than the clients have"
+
+
+def test_the_masks_follow_the_training(tmp_path) -> None:
+    run = tiny(tmp_path / "run", {"method.density": 0.3, "epochs": 2}, "flash-jmwst")
+    for name in ("mask_mismatch", "mask_mismatch_pairs", "mask_mismatch_server", "mask_mismatch_rounds"):
+        assert (run.metrics[name] > 0).all()
+        assert (run.metrics[name] < 1).all()
+    assert (run.metrics["mask_mismatch"] == run.metrics["mask_mismatch_pairs"]).all(), "two clients are one pair"
+    assert (run.metrics["density"] <= 0.3).all()
+    assert (run.metrics["communication_saved"] > 1).all()
+
+
+def test_nothing_pruned_and_dense_is_fedavg_with_equal_weights(tmp_path) -> None:
+    off = {"method.density": 1, "method.prune_rate": 0, "epochs": 2}
+    own = tiny(tmp_path / "own", off, "flash-jmwst")
+    other = tiny(tmp_path / "fedavg", {"aggregation.rule": "uniform", "epochs": 2}, "fedavg")
+    numpy.testing.assert_array_equal(model_of(own.directory), model_of(other.directory))
+    sparse = tiny(tmp_path / "sparse", None, "flash-jmwst")
+    assert not numpy.array_equal(model_of(sparse.directory), model_of(other.directory))
+
+
+def test_bad_input(tmp_path) -> None:
+    with pytest.raises(InputError, match=r"method.interval: got 0"):
+        tiny(tmp_path / "a", {"method.interval": 0}, "flash-jmwst")
+    with pytest.raises(InputError, match=r"method.sensitivity: got"):
+        tiny(tmp_path / "b", {"method.sensitivity": "server"}, "flash-jmwst")
