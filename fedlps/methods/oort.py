@@ -6,7 +6,7 @@ Lai, Zhu, Madhyastha, Chowdhury. OSDI 2021. https://arxiv.org/abs/2010.06081 (al
 from pydantic import Field
 
 from fedlps.randomness import Purpose
-from fedlps.recipe import Method, Parameters, accounting, aggregation, objective, register, utility
+from fedlps.recipe import Method, Parameters, accounting, aggregation, objective, register, terms, utility
 from fedlps.run.config import Config
 
 NUMBER = 2  # of its streams: draw 0 exploits, 1 explores, 2 fills up
@@ -42,7 +42,7 @@ def oort(parameters: OortParameters, config: Config) -> Method:
             step=parameters.percentile_step,
             window=parameters.window,
         ),
-        objective=objective.probing(objective.cross_entropy(), "squared_losses"),
+        objective=terms.probing(objective.cross_entropy(), "squared_losses"),
         aggregation=aggregation.residuals(config.aggregation.rule),
         accounting=accounting.Accounting(up=accounting.with_scalar),
     )
