@@ -36,19 +36,22 @@ class Agents:
         return numpy.array([self._pull(federation, int(client)) for client in clients])
 
     def observe(self, federation: Federation, outcome: Outcome) -> None:
-        """Reward who counts: the loss it lost over how far its time is from the mean; nothing for its first loss."""
+        """Reward who counts: the loss it lost over how far its time is from the mean; the first loss starts it."""
         seconds = numpy.array([cost.seconds for cost in outcome.costs])
         gaps = numpy.maximum(abs(seconds - seconds.mean()), SHORTEST_GAP)
         for position in numpy.flatnonzero(outcome.counted).tolist():
             client, loss = int(outcome.round.clients[position]), float(outcome.result.losses[position])
             agent = self._agent(federation, client)
-            reward = (agent.loss - loss) / float(gaps[position]) if agent.ratios else 0.0
-            updated = agent.pulled(float(outcome.round.ratios[position]), reward, loss, self.parameters.leaf)
+            if agent.taken == 0:
+                updated = agent.started(loss)
+            else:
+                reward = (agent.loss - loss) / float(gaps[position])
+                updated = agent.pulled(float(outcome.round.ratios[position]), reward, loss, self.parameters.leaf)
             federation.store.put_client(client, "bandit", updated.to_arrays())
 
     def _pull(self, federation: Federation, client: int) -> float:
         agent = self._agent(federation, client)
-        rng = stream(federation.config.seed, Purpose.METHOD + NUMBER, 0, len(agent.ratios), client)
+        rng = stream(federation.config.seed, Purpose.METHOD + NUMBER, 0, agent.taken, client)
         return agent.choose(self.parameters.discount, rng)
 
     def _agent(self, federation: Federation, client: int) -> Agent:

@@ -17,13 +17,15 @@ import numpy
 class Agent:
     """One client's agent; `pulled` returns a new one. Leaf j is [edges[j], edges[j + 1]); the last has its end too.
 
-    ratios, rewards: of all pulls so far, in order. loss: mean training loss of the latest one, NaN before the first.
+    ratios, rewards: of all pulls so far, in order. loss: mean training loss of the latest participation, NaN before the
+    first, which earns no reward and is no pull. taken: participations, which number the streams.
     """
 
     edges: tuple[float, ...]
     ratios: tuple[float, ...] = field(default=())
     rewards: tuple[float, ...] = field(default=())
     loss: float = math.nan
+    taken: int = 0
 
     def values(self, discount: float) -> list[float]:
         """The upper confidence bound of every leaf; infinite where no pull lies."""
@@ -46,13 +48,17 @@ class Agent:
         low, high = self.edges[best], self.edges[best + 1]
         return low + (high - low) * float(rng.random())
 
+    def started(self, loss: float) -> Agent:
+        """The agent after the first participation."""
+        return replace(self, loss=loss, taken=1)
+
     def pulled(self, ratio: float, reward: float, loss: float, smallest: float) -> Agent:
         """The agent after a pull. smallest: leaves wider than this are cut where the pull fell."""
         leaf = self.leaf(ratio)
         low, high = self.edges[leaf], self.edges[leaf + 1]
         cut = (ratio,) if high - low > smallest and low < ratio < high else ()
         edges = (*self.edges[: leaf + 1], *cut, *self.edges[leaf + 1 :])
-        return replace(self, edges=edges, ratios=(*self.ratios, ratio), rewards=(*self.rewards, reward), loss=loss)
+        return Agent(edges, (*self.ratios, ratio), (*self.rewards, reward), loss, self.taken + 1)
 
     def leaf(self, ratio: float) -> int:
         """The number of the leaf that a ratio lies in."""
@@ -60,16 +66,17 @@ class Agent:
         return min(max(found, 0), len(self.edges) - 2)
 
     def to_arrays(self) -> dict[str, numpy.ndarray]:
-        """The state for the store, float64: edges [I + 1], ratios and rewards [N], loss [1]."""
+        """The state for the store, float64: edges [I + 1], ratios and rewards [N], loss and taken [1]."""
         return {
             "edges": numpy.array(self.edges),
             "ratios": numpy.array(self.ratios, dtype=numpy.float64),
             "rewards": numpy.array(self.rewards, dtype=numpy.float64),
             "loss": numpy.array([self.loss]),
+            "taken": numpy.array([self.taken], dtype=numpy.float64),
         }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, numpy.ndarray]) -> Agent:
         """The state that `to_arrays` wrote."""
         edges, ratios, rewards = (tuple(arrays[name].tolist()) for name in ("edges", "ratios", "rewards"))
-        return cls(edges, ratios, rewards, float(arrays["loss"][0]))
+        return cls(edges, ratios, rewards, float(arrays["loss"][0]), int(arrays["taken"][0]))
