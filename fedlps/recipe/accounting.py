@@ -43,6 +43,14 @@ def whole_bytes(program: Program) -> int:
     return VALUE_BYTES * program.size
 
 
+def dense_seconds(federation: Federation, samples: int, speed: float) -> float:
+    """Seconds of a round of the whole model for a client of so many samples and this capability."""
+    program, config = federation.program, federation.config
+    counted = paper_flops(program, row_weights(program, federation.all_counts))
+    seen = config.batch * config.epochs * -(-samples // config.batch)
+    return local_seconds(3 * counted * seen, whole_bytes(program), speed, federation.rates)
+
+
 def with_scalar(federation: Federation, round_: Round, position: int, job: Job) -> int:
     """All P values and one more."""
     return whole_bytes(federation.program) + VALUE_BYTES

@@ -35,6 +35,10 @@ class Store(Protocol):
         """Keep the arrays of one part of a client's state."""
         ...
 
+    def delete_client(self, client: int, part: str) -> None:
+        """Forget one part of a client's state."""
+        ...
+
     def get_tensor(self, name: str) -> numpy.ndarray | None:
         """A global array, or None."""
         ...

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy
 
-from fedlps.cost import local_seconds, paper_flops, row_weights
 from fedlps.engine.cohort import Indices
 from fedlps.randomness import stream
 from fedlps.recipe import accounting, capability, selection
@@ -115,14 +114,11 @@ class Utility:
         stored = federation.store.get_tensor(TABLE)
         if stored is not None:
             return stored.copy()
-        config, program = federation.config, federation.program
+        config = federation.config
         table = numpy.zeros((config.clients, 4))
-        forward = paper_flops(program, row_weights(program, federation.all_counts))
         for client, speed in enumerate(capability.speeds(config, 0).tolist()):
             size = len(federation.split.client(client).train)
-            counted = 3 * forward * config.batch * config.epochs * -(-size // config.batch)
-            table[client, SECONDS] = local_seconds(counted, accounting.whole_bytes(program), speed, federation.rates)
-            table[client, SAMPLES] = size
+            table[client, SECONDS:] = accounting.dense_seconds(federation, size, speed), size
         return table
 
 

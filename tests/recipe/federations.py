@@ -38,6 +38,9 @@ class MemoryStore:
     def put_client(self, client, part, arrays):
         self.clients[client, part] = copy.deepcopy(dict(arrays))
 
+    def delete_client(self, client, part):
+        self.clients.pop((client, part), None)
+
     def get_tensor(self, name):
         return copy.deepcopy(self.tensors.get(name))
 
