@@ -34,11 +34,26 @@ SMALL: dict[str, object] = {
 SPENT = ("flops_paper", "flops_executed", "bytes_up", "bytes_down", "time_simulated")
 
 CONVERGED: dict[str, tuple[int, str, float]] = {
-    "fedavg": (12, "test_global", 60),
-    "fedlps": (12, "test_last", 75),
+    "cs": (12, "test_global", 24),
+    "efd": (12, "test_global", 35),
+    "fedavg": (12, "test_global", 45),
+    "fedlps": (12, "test_last", 65),
+    "fedmp": (12, "test_global", 33),
+    "fedrolex": (12, "test_global", 37),
+    "fedspa": (12, "test_last", 63),
+    "fjord": (12, "test_global", 31),
+    "flash-jmwst": (12, "test_global", 15),
+    "flash-spdst": (12, "test_global", 15),
+    "hermes": (12, "test_last", 45),
+    "hetero-flash": (12, "test_global", 20),
+    "heterofl": (12, "test_global", 33),
+    "lotteryfl": (12, "test_last", 30),
+    "oort": (12, "test_global", 45),
+    "prunefl": (12, "test_global", 35),
 }
-"""Per method: rounds of the preset digits, the metric, and what it reaches at least (percent, seed 0)."""
-OTHERWISE = (12, "test_global", 40.0)
+"""Per method: rounds of the preset digits, the metric, and what it reaches at least: some 10 points (5 where little is
+learned so early) below what was measured with seed 0. Guessing gives 10 %."""
+OTHERWISE = (12, "test_global", 20.0)
 
 every_method = pytest.mark.parametrize("method", METHODS)
 Finished = Callable[[str], Path]
