@@ -110,6 +110,8 @@ def test_the_masks_follow_the_training(tmp_path) -> None:
         assert (run.metrics[name] < 1).all()
     assert (run.metrics["mask_mismatch"] == run.metrics["mask_mismatch_pairs"]).all(), "two clients are one pair"
     assert (run.metrics["density"] <= 0.3).all()
+    whole = 4 * len(model_of(run.directory)) * 2 * numpy.arange(1, 5)
+    numpy.testing.assert_allclose(run.metrics["communication_saved"], whole / run.metrics["bytes_up"])
     assert (run.metrics["communication_saved"] > 1).all()
 
 
