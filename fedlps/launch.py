@@ -132,6 +132,10 @@ def prepare(
     split = _split(config, dataset)
     module = _module(config, model, dataset)
     program = derive(module, dataset.input_shape)
+    chosen = _method(config)
+    if chosen.adapt is not None:
+        module = chosen.adapt(module, program)
+        program = derive(module, dataset.input_shape)
     if program.classes < dataset.classes:
         raise InputError(f"model: has {program.classes} outputs, but {dataset.name} has {dataset.classes} classes")
     executor, why = executors.choose(_request(config), program, module, data.SampleStore(dataset))
@@ -142,7 +146,6 @@ def prepare(
         if difference:
             raise InputError(f"--resume: the random streams are not those the run was started with: {difference}")
         notes += _check_resumable(record.versions, versions, record.config, config)
-    chosen = _method(config)
     if record is not None and directory is not None:
         text = to_yaml(config, versions, record.command)
         store = RunStore.open(directory)

@@ -15,7 +15,7 @@ Aggregation = Callable[[Federation, Outcome, Uploads], torch.Tensor]
 """The global parameters (P,) after a round."""
 
 
-Weight = Callable[[Outcome, int], float]
+Weight = Callable[[Federation, Outcome, int], float]
 """What the upload of the client at a position weighs, before weights are divided by their sum."""
 
 
@@ -32,7 +32,7 @@ def residuals(rule: str, weight: Weight | None = None) -> Aggregation:
         if len(uploads) == 0:
             return received
         if weight is not None:
-            sizes = [weight(outcome, position) for position in uploads.positions]
+            sizes = [weight(federation, outcome, position) for position in uploads.positions]
         else:
             sizes = [len(outcome.round.training[position]) for position in uploads.positions]
         weights = torch.tensor([1.0] * len(sizes) if rule.startswith("uniform") else sizes, dtype=torch.float64)

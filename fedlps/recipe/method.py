@@ -8,7 +8,9 @@ from typing import TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict
+from torch import nn
 
+from fedlps.program import Program
 from fedlps.recipe import aggregation, delivery, download, objective, upload
 from fedlps.recipe.accounting import Accounting
 from fedlps.recipe.aggregation import Aggregation
@@ -46,6 +48,10 @@ def slowest(federation: Federation, outcome: Outcome) -> float:
     return max(cost.seconds for cost in outcome.costs)
 
 
+Adapt = Callable[[nn.Module, Program], nn.Module]
+"""The module that a method trains instead of a given one, or the given one. InputError if it can use neither."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Method:
     """One algorithm. The parts in the order a round uses them."""
@@ -63,6 +69,7 @@ class Method:
     duration: Duration = slowest
     measure: Measure | None = None
     prologue: Prologue | None = None
+    adapt: Adapt | None = None
 
 
 AnyParameters = TypeVar("AnyParameters", bound=Parameters)
@@ -89,7 +96,7 @@ def register(
 
     def add(builder: Callable[[AnyParameters, Config], Method]) -> Callable[[AnyParameters, Config], Method]:
         def build(values: Parameters, config: Config) -> Method:
-            return builder(parameters.model_validate(values.model_dump()), config)
+            return builder(parameters.model_validate(values.model_dump(by_alias=True)), config)
 
         REGISTRY[name] = Recipe(name, (paper or "").strip(), parameters, build, baseline)
         return builder
