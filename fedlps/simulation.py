@@ -144,9 +144,14 @@ class Simulation:
 
 
 def uploading(plan: Plan, jobs: LocalResult) -> LocalResult:
-    """The results of the jobs that upload, one per client in cohort order; a client diverged if any of its jobs did."""
-    rows = [row for row, job in enumerate(plan.jobs) if job.destination == "upload"]
-    result = jobs[rows]
+    """One result per client, in cohort order: of its job that uploads or, without one, of its own.
+
+    A client diverged if any of its jobs did.
+    """
+    own = {job.client: row for row, job in enumerate(plan.jobs) if job.destination == "personal"}
+    uploads = {job.client: row for row, job in enumerate(plan.jobs) if job.destination == "upload"}
+    rows = own | uploads
+    result = jobs[[rows[client] for client in sorted(rows)]]
     for row, job in enumerate(plan.jobs):
         result.diverged[job.client] |= jobs.diverged[row]
     return result

@@ -37,16 +37,25 @@ class Cohort:
             yield self.samples[self.steps[step] : self.steps[step + 1]]
 
 
-def cohort(seed: int, round_: int, clients: Indices, training: Sequence[Indices], *, epochs: int, batch: int) -> Cohort:
+def cohort(
+    seed: int,
+    round_: int,
+    clients: Indices,
+    training: Sequence[Indices],
+    *,
+    epochs: int,
+    batch: int,
+    draw: tuple[int, ...] = (Purpose.BATCHES,),
+) -> Cohort:
     """Batch orders of a round (section 4): per epoch a fresh permutation of the client's samples, the last batch
     shorter.
 
-    training: per client its training-sample indices. Draws come from stream 5 of (round, client): the permutations,
-    then the client's seed.
+    training: per client its training-sample indices. Draws come from stream 5 of (round, client), or from what
+    `draw` says before these two: the permutations, then the client's seed.
     """
     orders, seeds = [], []
     for client, own in zip(clients, training, strict=True):
-        rng = stream(seed, Purpose.BATCHES, round_, int(client))
+        rng = stream(seed, *draw, round_, int(client))
         orders.append([own[rng.permutation(len(own))] for _ in range(epochs)])
         seeds.append(int(rng.integers(1 << 63)))
     return from_batches(

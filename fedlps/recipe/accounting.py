@@ -24,7 +24,7 @@ from fedlps.program import Program
 from fedlps.recipe.federation import Federation, Round
 
 Bytes = Callable[[Federation, Round, int, Job], int]
-"""Bytes of the client at a position of the cohort, with its uploading job."""
+"""Bytes of the client at a position of the cohort, with its uploading job, or its only one."""
 
 Weights = Callable[[Federation, Round, Job], tuple[int, ...]]
 """Weights per layer by the paper's count of a job."""
@@ -49,6 +49,11 @@ def dense_seconds(federation: Federation, samples: int, speed: float) -> float:
     counted = paper_flops(program, row_weights(program, federation.all_counts))
     seen = config.batch * config.epochs * -(-samples // config.batch)
     return local_seconds(3 * counted * seen, whole_bytes(program), speed, federation.rates)
+
+
+def no_bytes(federation: Federation, round_: Round, position: int, job: Job) -> int:
+    """Nothing travels."""
+    return 0
 
 
 def with_scalar(federation: Federation, round_: Round, position: int, job: Job) -> int:
@@ -100,7 +105,7 @@ class Accounting:
                 passes = counted if self.passes is None else self.passes
                 paper += 3 * passes * paper_flops(federation.program, held) * ((last - first) * config.batch)
                 executed += _executed(federation.program, job, segment, lengths[first:last])
-        upload = next(job for job in jobs if job.destination == "upload")
+        upload = next((job for job in jobs if job.destination == "upload"), jobs[0])
         up = self.up(federation, round_, position, upload)
         down = self.down(federation, round_, position, upload)
         seconds = local_seconds(paper, up, float(round_.capabilities[position]), federation.rates)

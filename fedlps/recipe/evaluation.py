@@ -66,17 +66,25 @@ class ComposedModels:
         return {"test_global": 100 * float(overall.mean()), "test_last": 100 * float(numpy.mean(own))}
 
 
+def trained_models(outcome: Outcome) -> Submodels:
+    """What came of the clients' training."""
+    return outcome.result.submodels
+
+
 @dataclass(frozen=True)
 class PersonalModels:
     """Tests the global model and each client's `last` and `best` personal model.
 
-    A personal model is the trained submodel of a participation that counts; `best` is that of the highest validation
-    accuracy, the later one if equal. Both lie in the store under their names; a model is run again only if it changed.
+    A personal model is the submodel that `models` takes of a participation that counts; `best` is that of the highest
+    validation accuracy, the later one if equal. Both lie in the store under their names; a model is run again only if
+    it changed.
     """
+
+    models: Callable[[Outcome], Submodels] = trained_models
 
     def remember(self, federation: Federation, outcome: Outcome) -> None:
         """Keep the personal models of a round."""
-        trained = outcome.result.submodels
+        trained = self.models(outcome)
         counted = [int(position) for position in numpy.flatnonzero(outcome.counted)]
         clients = [int(outcome.round.clients[position]) for position in counted]
         validation = [federation.split.client(client).validate for client in clients]

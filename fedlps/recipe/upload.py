@@ -58,6 +58,11 @@ def held_entries(travels: Travels = held_mask) -> Upload:
     return uploads
 
 
+def nothing(federation: Federation, outcome: Outcome) -> Uploads:
+    """No client sends anything."""
+    return Uploads((), outcome.result.submodels[[]], federation.layout)
+
+
 def by_entry(
     federation: Federation, positions: tuple[int, ...], residuals: Submodels, masks: list[torch.Tensor | None]
 ) -> Uploads:
