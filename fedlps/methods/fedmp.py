@@ -70,6 +70,6 @@ def fedmp(parameters: FedMPParameters, config: Config) -> Method:
         download=download.pattern_units("magnitude"),
         aggregation=aggregation.residuals("residual"),
         accounting=accounting.Accounting(
-            down=accounting.held_entries(), extra=lambda federation, round_, position: federation.program.size
+            down=accounting.held_entries(), besides=lambda federation, round_, position: federation.program.size
         ),
     )

@@ -31,6 +31,6 @@ def hermes(parameters: HermesParameters, config: Config) -> Method:
         accounting=accounting.Accounting(
             up=shrinking.uploaded_bytes,
             down=shrinking.received_bytes,
-            extra=shrinking.validation_flops(parameters.share),
+            besides=shrinking.validation_flops(parameters.share),
         ),
     )

@@ -43,6 +43,6 @@ def lotteryfl(parameters: LotteryFLParameters, config: Config) -> Method:
         state=(personal_mask.ENDED,),
         evaluation=evaluation.ComposedModels(personal_mask.composed(first)),
         accounting=accounting.Accounting(
-            up=personal_mask.sent_bytes(first), down=personal_mask.received_bytes(first), extra=tickets.gate_flops
+            up=personal_mask.sent_bytes(first), down=personal_mask.received_bytes(first), besides=tickets.gate_flops
         ),
     )

@@ -76,14 +76,14 @@ def held_entries(pattern_sent: bool = False) -> Bytes:
 @dataclass(frozen=True)
 class Accounting:
     """Counts the plan's jobs. up, down: bytes of a client's upload and download. passes: of a step, by the paper's
-    count; None: those that run at the job's own width. weights: None: those that the job holds. extra: None: nothing.
+    count; None: those that run at the job's own width. weights: None: those that the job holds. besides: None: nothing.
     """
 
     up: Bytes = field(default_factory=held_entries)
     down: Bytes = whole_model
     passes: int | None = None
     weights: Weights | None = None
-    extra: Extra | None = None
+    besides: Extra | None = None
 
     def __call__(self, federation: Federation, round_: Round, plan: Plan) -> tuple[LocalCost, ...]:
         """The cost of each client, in cohort order."""
@@ -93,7 +93,7 @@ class Accounting:
         config, samples = federation.config, len(round_.training[position])
         jobs = [job for job in plan.jobs if job.client == position]
         batches = -(-samples // config.batch)  # the paper counts a short last batch as a full one
-        paper, executed = 0, self.extra(federation, round_, position) if self.extra else 0
+        paper, executed = 0, self.besides(federation, round_, position) if self.besides else 0
         for job in jobs:
             held = self.weights(federation, round_, job) if self.weights else paper_weights(federation.program, job)
             steps = config.epochs * batches

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from operator import truediv
-from typing import Any
 
 import torch
 
-from fedlps.engine.plan import Hold, Job, Plan, Probe, Pull, Segment
+from fedlps.engine.plan import Hold, Job, Plan, Pull, Segment
 from fedlps.program import Program
 from fedlps.recipe.federation import Federation, Round
 

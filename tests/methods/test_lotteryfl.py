@@ -118,7 +118,7 @@ def test_costs_of_a_round_with_pruning() -> None:
     plan = lottery.rewound()(fed, round_, tickets.held()(fed, round_))
     first = personal_mask.all_ones
     own = accounting.Accounting(
-        personal_mask.sent_bytes(first), personal_mask.received_bytes(first), extra=tickets.gate_flops
+        personal_mask.sent_bytes(first), personal_mask.received_bytes(first), besides=tickets.gate_flops
     )
     (cost,) = own(fed, round_, plan)
     assert cost.bytes_up == 4 * (14 + 19) + 2
