@@ -17,6 +17,8 @@ def test_the_mean_over_holders() -> None:
     assert weight[3, 0] == 2, "of the first alone"
     bias = aggregated(fed, method, started(fed, method, (1 / 2, 1 / 4)), (4, 8))[1]
     assert bias.tolist() == [6, 4, 1, 1], "what nobody holds stays"
+    uneven = started(fed, method, (1 / 2, 1 / 4), training=(numpy.arange(10), numpy.arange(30)))
+    assert aggregated(fed, method, uneven, (4, 8))[1].tolist() == [6, 4, 1, 1], "however much data they have"
 
 
 def test_submodels_are_nested() -> None:
