@@ -21,4 +21,5 @@ def fedper(parameters: FedPerParameters, config: Config) -> Method:
         aggregation=aggregation.residuals(config.aggregation.rule),
         evaluation=own,
         accounting=own.accounting(),
+        adapt=own.checked,
     )

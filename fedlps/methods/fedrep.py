@@ -28,4 +28,5 @@ def fedrep(parameters: FedRepParameters, config: Config) -> Method:
         aggregation=aggregation.residuals(config.aggregation.rule),
         evaluation=own,
         accounting=own.accounting(),
+        adapt=own.checked,
     )

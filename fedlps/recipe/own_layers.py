@@ -9,6 +9,7 @@ from typing import Annotated
 import numpy
 import torch
 from pydantic import Field
+from torch import nn
 
 from fedlps.cost import VALUE_BYTES
 from fedlps.engine.plan import Hold, Job, Plan
@@ -59,6 +60,11 @@ class OwnLayers:
                 if offset is not None:
                     mask[offset : offset + layer.rows] = True
         return mask
+
+    def checked(self, module: nn.Module, program: Program) -> nn.Module:
+        """The module. Raises InputError if it has not as many layers."""
+        self.mask(program)
+        return module
 
     def shared(self, federation: Federation, outcome: Outcome, position: int) -> torch.Tensor:
         """(P,) bool, what travels."""

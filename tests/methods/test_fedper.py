@@ -96,8 +96,8 @@ def test_with_own_layers_only_all_train_alone(tmp_path) -> None:
     assert fed["metric", "train_accuracy"] == alone["metric", "train_accuracy"]
 
 
-def test_more_layers_than_there_are() -> None:
-    fed, method = built(layers=3)
-    round_ = round_of(fed)
+@pytest.mark.parametrize("method", ["fedper", "fedrep"])
+def test_more_layers_than_there_are(tmp_path, method) -> None:
     with pytest.raises(InputError, match=r"^method\.layers: got 3, but the model has 2; allowed: 0 to 2$"):
-        method.objective(fed, round_, method.download(fed, round_))
+        tiny(tmp_path / "run", {"method.layers": 3}, method)
+    assert not (tmp_path / "run").exists()

@@ -3,12 +3,10 @@
 from dataclasses import replace
 
 import numpy
-import pytest
 import torch
 
 from fedlps.cost import submodel_weights, training_flops
 from fedlps.engine.cohort import cohort
-from fedlps.errors import InputError
 from fedlps.methods import METHODS
 from fedlps.recipe.federation import Federation
 from fedlps.run.store import RunStore
@@ -105,9 +103,3 @@ def test_it_sends_what_fedper_sends(tmp_path) -> None:
     for name in ("bytes_up", "bytes_down", "flops_paper", "time_simulated"):
         numpy.testing.assert_array_equal(runs[0].metrics[name], runs[1].metrics[name])
     assert contents(runs[0].directory)["tensor", "global"] != contents(runs[1].directory)["tensor", "global"]
-
-
-def test_more_layers_than_there_are() -> None:
-    fed, method = built(layers=3)
-    with pytest.raises(InputError, match=r"method\.layers: got 3, .* allowed: 0 to 2"):
-        trained(fed, method)
