@@ -39,3 +39,23 @@ def test_one_epoch_of_each_client(rate) -> None:
     assert own != tested["test_global"]
     assert tested["test_last"] == pytest.approx(own if rate == 0.1 else tested["test_global"])
     assert tested["adaptation_flops"] == 4 * 9 * (4 * 16 + 6 * 12)
+
+
+def test_the_order_of_the_samples_is_drawn_from_a_stream_of_its_own(monkeypatch) -> None:
+    fed = federation({"epochs": 2}, method="fedavg-ft")
+    recipe = METHODS["fedavg-ft"]
+    method = recipe.build(recipe.parameters(), fed.config)
+    given, train = [], fed.executor.train
+
+    def noted(parameters, plan, batches):
+        given.append(batches)
+        return train(parameters, plan, batches)
+
+    monkeypatch.setattr(fed.executor, "train", noted)
+    round_ = round_of(fed)
+    method.evaluation.test(fed, 6, round_.global_parameters)
+    draw = (Purpose.METHOD + 25, 0)
+    wanted = cohort(0, 6, round_.clients, round_.training, epochs=1, batch=4, draw=draw)
+    assert [one.samples.tolist() for one in given] == [wanted.samples.tolist()]
+    training = cohort(0, 6, round_.clients, round_.training, epochs=1, batch=4)
+    assert wanted.samples.tolist() != training.samples.tolist()

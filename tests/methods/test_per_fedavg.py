@@ -90,3 +90,23 @@ def test_copies_are_adapted_before_they_are_tested(adapt_steps) -> None:
     assert tested["test_last"] == pytest.approx(100 * numpy.mean(own))
     assert tested["adaptation_flops"] == 4 * (4 if adapt_steps else 18) * (4 * 16 + 6 * 12)
     assert fed.store.clients == {}, "the copies are thrown away"
+
+
+def test_the_order_of_the_samples_is_drawn_from_a_stream_of_its_own(monkeypatch) -> None:
+    fed = federation({"epochs": 2}, method="per-fedavg")
+    recipe = METHODS["per-fedavg"]
+    method = recipe.build(recipe.parameters(), fed.config)
+    given, train = [], fed.executor.train
+
+    def noted(parameters, plan, batches):
+        given.append(batches)
+        return train(parameters, plan, batches)
+
+    monkeypatch.setattr(fed.executor, "train", noted)
+    round_ = round_of(fed)
+    method.evaluation.test(fed, 6, round_.global_parameters)
+    draw = (Purpose.METHOD + 15, 0)
+    wanted = cohort(0, 6, round_.clients, round_.training, epochs=2, batch=4, draw=draw)
+    assert [one.samples.tolist() for one in given] == [wanted.samples.tolist()]
+    training = cohort(0, 6, round_.clients, round_.training, epochs=2, batch=4)
+    assert wanted.samples.tolist() != training.samples.tolist()
