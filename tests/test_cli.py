@@ -91,8 +91,8 @@ def command_line(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
     ("arguments", "expected"),
     [
         (["run", "digit"], 'preset: got "digit", did you mean digits?'),
-        (["run", ""], 'preset: got "", there is digits, mnist'),
-        (["run", "--method", ""], 'method: got "", there is fedavg, fedlps'),
+        (["run", ""], 'preset: got "", there is digits, '),
+        (["run", "--method", ""], 'method: got "", there is cs, depthfl, '),
         (["run", "rouns=3"], "did you mean rounds?"),
         (["run", "ratio.rul=0.5"], "did you mean ratio.rule?"),
         (["run", "--explain", "rouns=3"], "did you mean rounds?"),
