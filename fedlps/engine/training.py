@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -82,48 +84,58 @@ class Training:
 
     def _step(self, segment: Segment, velocity: torch.Tensor, step: int, position: int) -> None:
         """position: of the step within its segment. velocity is updated in place."""
-        gradient, touched, unit_gradient = self._passes(segment, step, position)
+        touched, gradient, unit_gradient = self._passes(segment, step, position)
         self.kept_by_step.append(self.kept)
         # the importance reads the parameters of before the update
         sums = unit_abs_sum(self.parameters[None], self.layout)[0] if self.learned else None
-        self._update(segment, velocity, gradient, touched)
+        self._update(segment, velocity, touched, gradient)
         if self.learned is not None and sums is not None:
             self.redundancy = importance_step(
                 self.redundancy[None], sums[None], unit_gradient[None], self.layout.groups,
                 lr=segment.lr, lam=self.learned.strength, kappa=self.learned.kappa, reduction=self.learned.reduction,
             )[0]  # fmt: skip
-        finite = bool(torch.isfinite(self.parameters).all()) and bool(torch.isfinite(self.redundancy).all())
+        finite = _finite(self.parameters) and _finite(self.redundancy)
         self.diverged = not (finite and math.isfinite(self.losses[-1]))
         if self.learned is not None and not self.diverged and not torch.equal(kept := self._smallest(), self.kept):
             self._keep(kept)
 
     def _passes(self, segment: Segment, step: int, position: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The step's gradient (P,), the entries that it touches (P,) and the task gradient of the units (U,)."""
-        total = torch.zeros_like(self.parameters)
-        touched: torch.Tensor | None = None
+        """The entries that the step touches (n,), the step's gradient of them (n,), that of the units' gates (U,)."""
         unit_gradient = torch.zeros_like(self.redundancy)
-        done: list[tuple[torch.Tensor, Outputs] | None] = []
+        done: list[_Ran | None] = []
         for one in segment.passes:
             width = None if one.widths is None else one.widths[position]
             if one.widths is not None and width is None:
                 done.append(None)
                 continue
-            mask, gates = (self.mask, self.gates) if width is None else self._leading(width)
+            trained, gates = (self.trained, self.gates) if width is None else self._leading(width)
             weights = self.parameters
-            for earlier, coefficient in one.at:
-                weights = weights + coefficient * _ran(done, earlier)[0]
+            for number, coefficient in one.at:
+                earlier = _ran(done, number)
+                weights = weights.index_add(0, earlier.trained, earlier.gradient, alpha=coefficient)
             inputs, labels = self.executor.batch(self.batches[self._batch(step, one)], "train")
-            targets = labels if one.teacher is None else _ran(done, one.teacher)[1][-1].softmax(1)
+            targets = labels if one.teacher is None else _ran(done, one.teacher).outputs[-1].softmax(1)
             gradient, units, outputs, loss = self._backward(weights, gates, inputs, targets)
-            done.append((torch.where(mask, gradient, 0), outputs))
-            total = total + one.weight * torch.where(mask, gradient, 0)
-            touched = mask if touched is None else touched | mask
+            done.append(_Ran(trained, gradient.index_select(0, trained), one.weight, outputs))
             unit_gradient = unit_gradient + units
             if len(self.losses) == step:
                 self._record(outputs, labels, loss)
             if self.gradients is not None:
                 self.gradients += one.weight * gradient
-        return total, self.mask if touched is None else touched, unit_gradient
+        return *self._sum([ran for ran in done if ran is not None]), unit_gradient
+
+    def _sum(self, passes: list[_Ran]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The entries of all passes and the weighted sum of their gradients."""
+        if not passes:
+            return self.trained, self.parameters.new_zeros(len(self.trained))
+        first, *others = passes
+        if all(other.trained is first.trained for other in others):
+            return first.trained, functools.reduce(torch.add, [ran.weight * ran.gradient for ran in passes])
+        total = torch.zeros_like(self.parameters)
+        for ran in passes:
+            total.index_add_(0, ran.trained, ran.gradient, alpha=ran.weight)
+        touched = torch.unique(torch.cat([ran.trained for ran in passes]))
+        return touched, total.index_select(0, touched)
 
     def _backward(
         self, weights: torch.Tensor, gates: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor
@@ -162,25 +174,26 @@ class Training:
             each = nn.functional.cross_entropy(outputs[-1], labels, reduction="none").to(torch.float64)
             self.squared_losses.append(float((each**2).sum()))
 
-    def _update(self, segment: Segment, velocity: torch.Tensor, gradient: torch.Tensor, touched: torch.Tensor) -> None:
+    def _update(self, segment: Segment, velocity: torch.Tensor, touched: torch.Tensor, gradient: torch.Tensor) -> None:
         """Section 4, step 3, on the entries that the step touches."""
+        parameters = self.parameters.index_select(0, touched)
         for pull in self.job.pulls:
-            gradient = gradient + pull.coefficient * (self.parameters - pull.reference)
+            gradient = gradient + pull.coefficient * (parameters - pull.reference.index_select(0, touched))
         if self.job.penalty:
-            gradient = gradient + self.job.penalty * self._unit_directions()
-        gradient = torch.where(touched, gradient, 0)
+            gradient = gradient + self.job.penalty * self._unit_directions().index_select(0, touched)
         if segment.clip > 0:
             gradient = gradient * min(1.0, segment.clip / (float(gradient.norm()) + 1e-6))
-        gradient = gradient + segment.weight_decay * self.parameters
+        gradient = gradient + segment.weight_decay * parameters
         if segment.momentum:
-            gradient = segment.momentum * velocity + gradient
-            velocity[touched] = gradient[touched]
-        self.parameters = torch.where(touched, self.parameters - segment.lr * gradient, self.parameters)
+            gradient = segment.momentum * velocity.index_select(0, touched) + gradient
+            velocity.index_copy_(0, touched, gradient)
+        self.parameters = self.parameters.index_copy(0, touched, parameters - segment.lr * gradient)
 
     def _unit_directions(self) -> torch.Tensor:
         """The gradient of the summed norms of the thinned layers' units, over the entries that train: (P,)."""
         directions = torch.zeros_like(self.parameters)
-        weights = torch.where(self.mask, self.parameters, 0)
+        weights = torch.zeros_like(self.parameters)
+        weights[self.trained] = self.parameters[self.trained]
         for layer in self.executor.program.layers:
             if layer.row_group < 0:
                 continue
@@ -214,20 +227,21 @@ class Training:
         self.kept = kept
         self.entries = self.layout.entries(kept, self.counts[0])
         self.gates = self._gates(kept)
-        self.mask = self._trained(self.entries)
+        self.trained = self._trains(self.entries)
 
     def _leading(self, counts: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mask (P,) and gates (U,) of a submodel of the leading units."""
+        """The entries that train and the gates (U,) of a submodel of the leading units."""
         groups = zip(self.executor.program.groups, counts, strict=True)
         kept = [torch.where((numbers := torch.arange(group.units)) < count, numbers, -1) for group, count in groups]
         units = torch.cat([torch.empty(0, dtype=torch.int64), *kept])
-        return self._trained(self.layout.entries(units, torch.tensor(counts))), self._gates(units)
+        return self._trains(self.layout.entries(units, torch.tensor(counts))), self._gates(units)
 
-    def _trained(self, entries: torch.Tensor) -> torch.Tensor:
+    def _trains(self, entries: torch.Tensor) -> torch.Tensor:
+        """Of these entries those that are held and train, ascending."""
         mask = torch.zeros(self.layout.parameters, dtype=torch.bool)
         mask[entries] = True
         mask &= self.held
-        return mask if self.trains is None else mask & self.trains
+        return (mask if self.trains is None else mask & self.trains).nonzero()[:, 0]
 
     def _gates(self, kept: torch.Tensor) -> torch.Tensor:
         gates = torch.zeros_like(self.redundancy)
@@ -237,8 +251,23 @@ class Training:
         return gates
 
 
-def _ran(done: list[tuple[torch.Tensor, Outputs] | None], number: int) -> tuple[torch.Tensor, Outputs]:
+@dataclass(frozen=True)
+class _Ran:
+    """A pass that a step took: the entries it trains (n,), their gradient (n,), and what it counts."""
+
+    trained: torch.Tensor
+    gradient: torch.Tensor
+    weight: float
+    outputs: Outputs
+
+
+def _ran(done: list[_Ran | None], number: int) -> _Ran:
     earlier = done[number]
     if earlier is None:
         raise ValueError(f"pass {number}: is left out at this step, but a later pass refers to it")
     return earlier
+
+
+def _finite(values: torch.Tensor) -> bool:
+    """Whether no entry is infinite or NaN; much faster than looking at each."""
+    return values.numel() == 0 or all(math.isfinite(extreme) for extreme in values.aminmax())
