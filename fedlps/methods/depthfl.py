@@ -5,7 +5,7 @@ Kim, Yu, Kim, Moon. ICLR 2023. https://openreview.net/forum?id=pf8RIZTMU58
 
 from pydantic import Field
 
-from fedlps.recipe import Method, Parameters, accounting, aggregation, exits, objective, register
+from fedlps.recipe import Method, Parameters, accounting, aggregation, capable, exits, objective, register
 from fedlps.run.config import Config
 
 
@@ -23,5 +23,6 @@ def depthfl(parameters: DepthFLParameters, config: Config) -> Method:
         download=exits.leading_blocks(),
         objective=exits.mutual(objective.cross_entropy(), parameters.ramp),
         aggregation=aggregation.residuals("uniform_holders"),
+        evaluation=capable.CapableModels(exits.within_depth),
         accounting=accounting.Accounting(down=accounting.held_entries()),
     )

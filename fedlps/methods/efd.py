@@ -5,7 +5,7 @@ NeurIPS 2021, https://arxiv.org/abs/2102.13451)
 """
 
 from fedlps.randomness import Purpose
-from fedlps.recipe import Method, Parameters, accounting, aggregation, download, ratio, register
+from fedlps.recipe import Method, Parameters, accounting, aggregation, capable, download, ratio, register
 from fedlps.run.config import Config
 
 NUMBER = 6  # of its streams
@@ -22,5 +22,6 @@ def efd(parameters: ExtendedDropoutParameters, config: Config) -> Method:
         ratio=ratio.Capability(),
         download=download.random_units(Purpose.METHOD + NUMBER),
         aggregation=aggregation.residuals("holders"),
+        evaluation=capable.CapableModels(),
         accounting=accounting.Accounting(down=accounting.held_entries()),
     )

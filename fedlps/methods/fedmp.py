@@ -10,7 +10,7 @@ from pydantic import Field
 
 from fedlps.engine.cohort import Indices
 from fedlps.randomness import Purpose, stream
-from fedlps.recipe import Method, Parameters, accounting, aggregation, download, register
+from fedlps.recipe import Method, Parameters, accounting, aggregation, capable, download, register
 from fedlps.recipe.eucb import Agent
 from fedlps.recipe.federation import Federation, Floats, Outcome
 from fedlps.run.config import Config
@@ -69,6 +69,7 @@ def fedmp(parameters: FedMPParameters, config: Config) -> Method:
         ratio=Agents(parameters),
         download=download.pattern_units("magnitude"),
         aggregation=aggregation.residuals("residual"),
+        evaluation=capable.CapableModels(),
         accounting=accounting.Accounting(
             down=accounting.held_entries(), besides=lambda federation, round_, position: federation.program.size
         ),

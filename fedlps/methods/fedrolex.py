@@ -5,7 +5,7 @@ Alam, Liu, Yan, Zhang. NeurIPS 2022. https://arxiv.org/abs/2212.01548
 
 from pydantic import Field
 
-from fedlps.recipe import Method, Parameters, accounting, aggregation, download, objective, ratio, register
+from fedlps.recipe import Method, Parameters, accounting, aggregation, capable, download, objective, ratio, register
 from fedlps.run.config import Config
 
 
@@ -23,5 +23,6 @@ def fedrolex(parameters: FedRolexParameters, config: Config) -> Method:
         download=download.rolling_units(),
         objective=objective.scaled(training, parameters.clip) if parameters.scaler else training,
         aggregation=aggregation.residuals("uniform_holders"),
+        evaluation=capable.CapableModels(),
         accounting=accounting.Accounting(down=accounting.held_entries()),
     )

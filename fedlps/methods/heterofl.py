@@ -5,7 +5,7 @@ Diao, Ding, Tarokh. ICLR 2021. https://arxiv.org/abs/2010.01264
 
 from pydantic import Field
 
-from fedlps.recipe import Method, Parameters, accounting, aggregation, download, objective, ratio, register
+from fedlps.recipe import Method, Parameters, accounting, aggregation, capable, download, objective, ratio, register
 from fedlps.run.config import Config
 
 
@@ -23,5 +23,6 @@ def heterofl(parameters: HeteroFLParameters, config: Config) -> Method:
         download=download.pattern_units("first"),
         objective=objective.scaled(training, parameters.clip) if parameters.scaler else training,
         aggregation=aggregation.residuals("uniform_holders"),
+        evaluation=capable.CapableModels(),
         accounting=accounting.Accounting(down=accounting.held_entries()),
     )

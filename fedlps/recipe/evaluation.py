@@ -131,15 +131,20 @@ class PersonalModels:
         return numpy.full(federation.config.clients, -1.0) if stored is None else stored.copy()
 
 
-def global_accuracies(federation: Federation, parameters: torch.Tensor) -> Floats:
-    """(K,) accuracy of the full-width parameters (P,) on each client's test samples; every distinct image runs once."""
+def global_accuracies(federation: Federation, parameters: torch.Tensor, clients: Indices | None = None) -> Floats:
+    """Accuracy of the full-width parameters (P,) on the test samples of each of these clients, by default of all.
+
+    Every distinct image runs once.
+    """
     model = whole(federation.program, parameters)
     if federation.program.batch_statistics:
         # A batch-statistics norm sees the batch, so a client's samples must be run together, in their order.
-        own = [federation.split.client(client).test for client in range(federation.config.clients)]
+        asked = range(federation.config.clients) if clients is None else clients.tolist()
+        own = [federation.split.client(client).test for client in asked]
         return numpy.array([federation.executor.evaluate(model, [test], "test").accuracies()[0] for test in own])
     samples = federation.test_samples
-    return samples.means(federation.executor.evaluate(model, [samples.distinct], "test").hits[0])
+    means = samples.means(federation.executor.evaluate(model, [samples.distinct], "test").hits[0])
+    return means if clients is None else means[clients]
 
 
 def _pack(federation: Federation, models: Submodels, row: int) -> dict[str, numpy.ndarray]:

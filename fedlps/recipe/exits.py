@@ -87,6 +87,14 @@ def up_to(program: Program, depth: int) -> torch.Tensor:
     return _up_to(program, depth, heads=True)
 
 
+def within_depth(federation: Federation, parameters: torch.Tensor, speed: float) -> torch.Tensor:
+    """The parameters (P,) up to the depth that a capability allows, 0 elsewhere: exits of zeros never change the mean's
+    arg max.
+    """
+    program = federation.program
+    return torch.where(up_to(program, depth_of(program, speed)), parameters, 0)
+
+
 def mutual(inner: Objective, ramp: float) -> Objective:
     """Exits learn from each other, by a weight that rises to 1 over this share of the rounds."""
 

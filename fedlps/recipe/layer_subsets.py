@@ -15,11 +15,11 @@ from fedlps.errors import InputError
 from fedlps.program import Program, initial_parameters
 from fedlps.randomness import stream
 from fedlps.recipe import capability, download
+from fedlps.recipe.capable import leading_units, on_leading_units
 from fedlps.recipe.evaluation import ComposedModels
 from fedlps.recipe.federation import Federation, Outcome, Round
 from fedlps.recipe.layer_entries import entries_of
 from fedlps.recipe.objective import Objective
-from fedlps_kernels import select_units
 
 HEAD = "head"  # the client's part of the store: entries of its output layer
 MOST = 4  # groups of layers
@@ -81,15 +81,12 @@ class LayerSubsets:
         own = self._with_head(federation, client, parameters)
         if not self.sliced:
             return own
-        counts = federation.program.counts(float(capability.speeds(federation.config, number)[client]))
-        inside = torch.zeros_like(own)
-        entries = federation.layout.entries(_leading(federation, counts), torch.tensor(counts))
-        inside[entries] = own[entries]
-        return inside
+        speed = float(capability.speeds(federation.config, number)[client])
+        return on_leading_units(federation, own, speed)
 
     def up(self, federation: Federation, round_: Round, position: int, job: Job) -> int:
         """Bytes of the held entries that travel."""
-        entries = federation.layout.entries(_leading(federation, job.hold.counts), torch.tensor(job.hold.counts))
+        entries = federation.layout.entries(leading_units(federation, job.hold.counts), torch.tensor(job.hold.counts))
         sent = self._contributed(federation, int(round_.clients[position]))
         return VALUE_BYTES * int(sent[entries].sum())
 
@@ -174,10 +171,3 @@ def needs_hidden(module: nn.Module, program: Program) -> nn.Module:
 
 def _head(program: Program) -> torch.Tensor:
     return entries_of(program, program.layers[-1:])
-
-
-def _leading(federation: Federation, counts: tuple[int, ...]) -> torch.Tensor:
-    """(U,) int32, the leading units of every group, as `select_units` returns them."""
-    scores = -torch.arange(federation.program.units, dtype=torch.float64)
-    table = torch.tensor([counts], dtype=torch.int32).reshape(1, -1)
-    return select_units(scores[None], table, federation.layout.groups)[0]
