@@ -142,7 +142,7 @@ class Training:
     ) -> tuple[torch.Tensor, torch.Tensor, Outputs, float]:
         """Gradients of the task loss to all entries (P,) and to kept units' gates (U,); detached outputs; the loss."""
         weights = weights.detach().requires_grad_(True)
-        straight_through = self.learned is not None and self.learned.kappa != 0
+        straight_through = self.learned is not None and self.learned.kappa != 0 and len(self.redundancy) > 0
         gates = gates.clone().requires_grad_(straight_through)
         outputs = self.executor.forward(weights, inputs, gates, self.job.scale)[: self.job.hold.depth]
         loss = self._loss(outputs, targets)

@@ -22,6 +22,10 @@ class Arrays:
     def batch(self, indices, part="train"):
         return self.inputs[indices], self.labels[indices]
 
+    def to(self, dtype: torch.dtype) -> "Arrays":
+        """The same samples in a floating type."""
+        return Arrays(torch.from_numpy(self.inputs).to(dtype).numpy(), self.labels)
+
 
 def samples(shape: tuple[int, ...], classes: int, count: int, seed: int = 0) -> Arrays:
     """Random inputs, float64, and labels."""
