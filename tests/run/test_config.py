@@ -58,12 +58,16 @@ DIGITS = {"data.name": "digits", "clients": 30, "fraction": 0.2, "batch": 10, "s
 DIGITS |= {"split.kind": "pathological", "split.shards_per_client": 2, "split.test_per_class": 30}
 FLASH = MNIST | {"rounds": 600, "epochs": 1, "decay": 0.99540542, "weight_decay": 0, "split.test_per_class": 892}
 FLASH = {key: value for key, value in FLASH.items() if not key.startswith("split.sh")} | {"model.name": "mnist_cnn"}
+SCALE = {key: value for key, value in MNIST.items() if not key.startswith("split.sh")} | {"model.name": "mnist_cnn"}
+SCALE |= {"rounds": 20, "clients": 1000, "evaluation.every": 20, "data.share": True}
+SCALE |= {"split.kind": "iid", "split.samples": 100, "split.test_per_class": 10}
 PRESETS = {
     "digits": DIGITS | {"model.name": "digits_cnn", "capability.levels": "median"},
     "flash_iid": FLASH | {"split.kind": "iid", "split.samples": None},
     "flash_noniid": FLASH | {"split.kind": "dirichlet", "split.alpha": 1, "split.min_samples": 10},
     "mnist": MNIST | {"model.name": "mnist_cnn"},
     "mnist_mlp": MNIST | {"model.name": "mlp"},
+    "scale": SCALE,
 }
 DATA = {"data.root": None, "data.share": False, "data.partial": False}
 METHOD = {"method.name": "fedlps", "method.scaler": True, "method.period": 3}
@@ -199,7 +203,7 @@ def test_unknown_presets_and_methods() -> None:
     assert message(preset="minst") == 'preset: got "minst", did you mean mnist?'
     assert (
         message(preset="imagenet")
-        == 'preset: got "imagenet", there is digits, flash_iid, flash_noniid, mnist, mnist_mlp'
+        == 'preset: got "imagenet", there is digits, flash_iid, flash_noniid, mnist, mnist_mlp, scale'
     )
     assert message(method="fedlsp") == 'method: got "fedlsp", did you mean fedlps?'
 

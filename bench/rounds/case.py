@@ -1,0 +1,167 @@
+"""The workload: clients of unequal ratios on images of their own, and what a loop over them leaves."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy
+import torch
+from torch import nn
+
+from fedlps.data import Dataset, SampleStore
+from fedlps.data.dataset import Samples
+from fedlps.engine.cohort import Cohort, cohort
+from fedlps.engine.plan import Hold, Job, Learned, Plan, Pull, Segment
+from fedlps.engine.result import LocalResult, whole
+from fedlps.models import mnist_cnn
+from fedlps.program import Program, initial_parameters
+from fedlps.trace import derive
+from fedlps_kernels import Layout, unit_abs_sum
+
+RATIOS = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16)
+UNEQUAL = tuple(ratio for ratio in RATIOS for _ in range(2))
+EQUAL = (1.0,) * 10
+SEGMENT = Segment(lr=0.1, weight_decay=1.2e-6)  # of the preset mnist
+MU = STRENGTH = 1.0  # objective.mu and objective.lambda
+
+
+@dataclass(frozen=True)
+class Network:
+    """A chain without norms, and the shape of its samples."""
+
+    module: nn.Sequential
+    shape: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Everything a client loop needs; inputs and parameters in one floating type.
+
+    inputs: (N, *shape), normalized; labels: (N,). parameters: (P,), what every client receives.
+    """
+
+    module: nn.Sequential
+    program: Program
+    layout: Layout
+    store: SampleStore
+    inputs: torch.Tensor
+    labels: torch.Tensor
+    parameters: torch.Tensor
+    plan: Plan
+    cohort: Cohort
+
+    def batches(self, client: int) -> list[torch.Tensor]:
+        """The sample indices of a client's steps."""
+        return [torch.from_numpy(batch) for batch in self.cohort.batches(client)]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One client after its round: parameters (P,) full width, redundancy (U,), mean loss, changes of its selection."""
+
+    parameters: torch.Tensor
+    redundancy: torch.Tensor
+    loss: float
+    changes: int
+
+
+def mnist_network() -> Network:
+    """The paper's network for MNIST."""
+    module = mnist_cnn((1, 28, 28), 10)
+    assert isinstance(module, nn.Sequential)
+    return Network(module, (1, 28, 28))
+
+
+def fedlps_case(
+    ratios: Sequence[float] = UNEQUAL,
+    network: Network | None = None,
+    *,
+    samples: int = 180,
+    epochs: int = 5,
+    batch: int = 32,
+    dtype: torch.dtype = torch.float32,
+    tied: bool = False,
+) -> Case:
+    """A round of FedLPS: learned units, pulled to what was received. One client per ratio.
+
+    tied: redundancies that nearly agree, so that selections change all the time, instead of those of a first round.
+    """
+
+    def hold(case: Case, ratio: float) -> Hold:
+        redundancy = torch.sigmoid(-unit_abs_sum(case.parameters[None], case.layout)[0])
+        if tied:
+            noise = torch.randn(case.program.units, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+            redundancy = (0.3 + 1e-3 * noise).to(dtype)
+        return Hold(case.program.counts(ratio), Learned(redundancy, STRENGTH, 0.0, "mean"))
+
+    case = _case(len(ratios), network or mnist_network(), samples, epochs, batch, dtype)
+    pull = Pull(2 * MU / case.program.size, case.parameters)
+    holds = [hold(case, ratio) for ratio in ratios]
+    return _with(case, tuple(Job(client, own, (SEGMENT,), pulls=(pull,)) for client, own in enumerate(holds)))
+
+
+def fedavg_case(
+    clients: int = len(EQUAL),
+    network: Network | None = None,
+    *,
+    samples: int = 180,
+    epochs: int = 5,
+    batch: int = 32,
+    dtype: torch.dtype = torch.float32,
+) -> Case:
+    """A round of FedAvg: every client trains the whole model."""
+    case = _case(clients, network or mnist_network(), samples, epochs, batch, dtype)
+    everything = whole(case.program, case.parameters)
+    hold = Hold(tuple(everything.counts[0].tolist()), everything.kept[0])
+    return _with(case, tuple(Job(client, hold, (SEGMENT,)) for client in range(clients)))
+
+
+def images(shape: tuple[int, int, int], classes: int, count: int) -> Dataset:
+    """Digits of a kind: a bright pattern per class under noise, in a frame of zeros, as MNIST has one."""
+    rng = numpy.random.default_rng(0)
+    labels = rng.integers(classes, size=count)
+    patterns = rng.integers(0, 128, size=(classes, *shape))
+    pixels = (patterns[labels] + rng.integers(0, 128, size=(count, *shape))).astype(numpy.uint8)
+    frame = max(1, shape[1] // 7)
+    pixels[:, :, :frame] = pixels[:, :, -frame:] = 0
+    pixels[:, :, :, :frame] = pixels[:, :, :, -frame:] = 0
+    both = Samples(pixels, labels.astype(numpy.int64))
+    return Dataset("synthetic", both, both, classes, numpy.full(shape[0], 33.3), numpy.full(shape[0], 78.6))
+
+
+def differences(case: Case, trained: Sequence[Trained], result: LocalResult) -> dict[str, float]:
+    """How far a loop is from an executor's result, at most: of the parameters relative to the norm of the round's
+    change, of redundancies and losses relative to 1. Infinite where other units were kept.
+    """
+    worst = {"parameters": 0.0, "redundancy": 0.0, "loss": 0.0}
+    models = result.submodels
+    for row, own in enumerate(trained):
+        entries = case.layout.entries(models.kept[row], models.counts[row])
+        change = torch.linalg.vector_norm(own.parameters - case.parameters)
+        distance = torch.linalg.vector_norm(own.parameters[entries] - models.parameters[row, : len(entries)])
+        worst["parameters"] = max(worst["parameters"], float(distance / change))
+        worst["redundancy"] = max(worst["redundancy"], float((own.redundancy - result.redundancy[row]).abs().max()))
+        worst["loss"] = max(worst["loss"], abs(own.loss - float(result.losses[row])))
+    return worst
+
+
+def _case(clients: int, network: Network, samples: int, epochs: int, batch: int, dtype: torch.dtype) -> Case:
+    program = derive(network.module, network.shape)
+    floating = numpy.float64 if dtype == torch.float64 else numpy.float32
+    store = SampleStore(images(network.shape, program.classes, clients * samples), floating)
+    everything = numpy.arange(clients * samples)
+    inputs, labels = store.batch(everything)
+    return Case(
+        network.module,
+        program,
+        program.layout(),
+        store,
+        torch.from_numpy(inputs),
+        torch.from_numpy(labels),
+        torch.from_numpy(initial_parameters(program, 0)).to(dtype),
+        Plan(()),
+        cohort(0, 0, numpy.arange(clients), numpy.split(everything, clients), epochs=epochs, batch=batch),
+    )
+
+
+def _with(case: Case, jobs: tuple[Job, ...]) -> Case:
+    return replace(case, plan=Plan(jobs))

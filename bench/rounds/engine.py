@@ -1,0 +1,52 @@
+"""The executor that the benchmarks are about: the only place that names it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from bench.rounds.case import Case
+from fedlps.engine.reference import ReferenceExecutor
+from fedlps.engine.result import Executor
+from fedlps_kernels import native
+
+try:
+    from fedlps.engine.cpu import CpuExecutor
+except ImportError:
+    CpuExecutor = None
+
+
+def engine(case: Case, threads: int = 1) -> Executor:
+    """The CPU engine on a case; `definition` where this build has none."""
+    if CpuExecutor is None:
+        return definition(case)
+    return CpuExecutor(case.program, case.store, dtype=case.parameters.dtype, threads=threads)
+
+
+def definition(case: Case) -> ReferenceExecutor:
+    """The executor that defines what every loop has to compute."""
+    return ReferenceExecutor(case.program, case.module, case.store, dtype=case.parameters.dtype)
+
+
+@contextmanager
+def instructions(name: str) -> Iterator[None]:
+    """The native kernels with an instruction set of `fedlps_kernels._native.available_isas()` meanwhile."""
+    kernels = native.module()
+    assert kernels is not None, native.why_not()
+    before = kernels.isa()
+    kernels.use_isa(name)
+    try:
+        yield
+    finally:
+        kernels.use_isa(before)
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """torch's own threads within one call."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
