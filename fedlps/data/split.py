@@ -90,6 +90,10 @@ class Split:
             self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
         return samples
 
+    def classes(self, client: int) -> Indices:
+        """The classes that a client has training samples of, ascending."""
+        return numpy.unique(self._labels[self.client(client).train])
+
     def _draw(self, client: int) -> ClientSamples:
         rng = stream(self.seed, Purpose.SPLIT, client)
         samples = rng.permutation(self._assignment.samples(client, rng))

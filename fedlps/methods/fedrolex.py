@@ -11,7 +11,7 @@ from fedlps.run.config import Config
 
 class FedRolexParameters(Parameters):
     scaler: bool = Field(default=True, description="while training, a layer's outputs times all units over kept ones")
-    clip: float = Field(default=5.0, ge=0, description="largest norm of a scaled step's gradient, unless clip says one")
+    clip: float = Field(default=5.0, ge=0, description=objective.SCALED_CLIP)
 
 
 @register("fedrolex", FedRolexParameters, __doc__)

@@ -6,7 +6,7 @@ Lai, Zhu, Madhyastha, Chowdhury. OSDI 2021. https://arxiv.org/abs/2010.06081 (al
 from pydantic import Field
 
 from fedlps.randomness import Purpose
-from fedlps.recipe import Method, Parameters, accounting, aggregation, objective, register, terms, utility
+from fedlps.recipe import Method, Parameters, accounting, aggregation, objective, over_commit, register, terms, utility
 from fedlps.run.config import Config
 
 NUMBER = 2  # of its streams: draw 0 exploits, 1 explores, 2 fills up
@@ -24,6 +24,8 @@ class OortParameters(Parameters):
     percentile: float = Field(default=10.0, ge=0, le=100, description="of all durations, which one is fast enough")
     percentile_step: float = Field(default=5.0, ge=0, description="added to it when utility falls")
     window: int = Field(default=20, ge=1, description="rounds between two looks at the utility, W")
+    over_commit: float = Field(default=1.0, ge=1, description="times as many start as are needed; the first done count")
+    blacklist: int = Field(default=0, ge=0, description="who took part more often is not exploited again; 0: off")
 
 
 @register("oort", OortParameters, __doc__)
@@ -41,8 +43,12 @@ def oort(parameters: OortParameters, config: Config) -> Method:
             percentile=parameters.percentile,
             step=parameters.percentile_step,
             window=parameters.window,
+            over_commit=parameters.over_commit,
+            blacklist=parameters.blacklist,
         ),
         objective=terms.probing(objective.cross_entropy(), "squared_losses"),
+        upload=over_commit.first_uploads(),
         aggregation=aggregation.residuals(config.aggregation.rule),
         accounting=accounting.Accounting(up=accounting.with_scalar),
+        duration=over_commit.until_enough,
     )

@@ -26,8 +26,8 @@ from fedlps.recipe.federation import Federation, Round
 Bytes = Callable[[Federation, Round, int, Job], int]
 """Bytes of the client at a position of the cohort, with its uploading job, or its only one."""
 
-Weights = Callable[[Federation, Round, Job], tuple[int, ...]]
-"""Weights per layer by the paper's count of a job."""
+Weights = Callable[[Federation, Round, Job, int], tuple[int, ...]]
+"""Weights per layer by the paper's count of a job during its segment of a number."""
 
 Extra = Callable[[Federation, Round, int], int]
 """Executed operations of the client at a position of the cohort beside its steps."""
@@ -61,14 +61,21 @@ def with_scalar(federation: Federation, round_: Round, position: int, job: Job) 
     return whole_bytes(federation.program) + VALUE_BYTES
 
 
+def held_rows(federation: Federation, round_: Round, job: Job, segment: int) -> tuple[int, ...]:
+    """Weights of the held units' rows, whatever the mask."""
+    return row_weights(federation.program, job.hold.counts)
+
+
 def held_entries(pattern_sent: bool = False) -> Bytes:
-    """The values of the held units and mask; pattern_sent: one bit more per thinned unit."""
+    """The values of the held units that are in the mask; pattern_sent: one bit more per thinned unit."""
 
     def count(federation: Federation, round_: Round, position: int, job: Job) -> int:
         pattern = pattern_bytes(federation.program) if pattern_sent else 0
-        if job.hold.mask is None:
+        mask, units = job.hold.mask, job.hold.units
+        if mask is None or isinstance(units, Learned):
             return VALUE_BYTES * submodel_entries(federation.program, job.hold.counts) + pattern
-        return VALUE_BYTES * int(job.hold.mask.sum()) + pattern
+        entries = federation.layout.entries(units, torch.tensor(job.hold.counts))
+        return VALUE_BYTES * int(mask[entries].sum()) + pattern
 
     return count
 
@@ -95,12 +102,13 @@ class Accounting:
         batches = -(-samples // config.batch)  # the paper counts a short last batch as a full one
         paper, executed = 0, self.besides(federation, round_, position) if self.besides else 0
         for job in jobs:
-            held = self.weights(federation, round_, job) if self.weights else paper_weights(federation.program, job)
             steps = config.epochs * batches
             lengths = numpy.tile(
                 numpy.minimum(samples - numpy.arange(batches) * config.batch, config.batch), config.epochs
             )
-            for segment, first, last in _spans(job, steps):
+            own = paper_weights(federation.program, job)
+            for number, (segment, first, last) in enumerate(_spans(job, steps)):
+                held = self.weights(federation, round_, job, number) if self.weights else own
                 counted = max(1, sum(one.widths is None for one in segment.passes))
                 passes = counted if self.passes is None else self.passes
                 paper += 3 * passes * paper_flops(federation.program, held) * ((last - first) * config.batch)

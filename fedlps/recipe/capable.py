@@ -9,6 +9,7 @@ import numpy
 import torch
 
 from fedlps.recipe import capability
+from fedlps.recipe.download import Whole, counts_at
 from fedlps.recipe.evaluation import global_accuracies
 from fedlps.recipe.federation import Federation, Outcome
 from fedlps_kernels import select_units
@@ -24,9 +25,11 @@ def leading_units(federation: Federation, counts: tuple[int, ...]) -> torch.Tens
     return select_units(scores[None], table, federation.layout.groups)[0]
 
 
-def on_leading_units(federation: Federation, parameters: torch.Tensor, speed: float) -> torch.Tensor:
-    """The parameters (P,) of as many leading units as the capability allows, 0 elsewhere."""
-    counts = federation.program.counts(speed)
+def on_leading_units(
+    federation: Federation, parameters: torch.Tensor, speed: float, whole: Whole | None = None
+) -> torch.Tensor:
+    """The parameters (P,) of as many leading units as the capability allows, 0 elsewhere. whole: groups kept whole."""
+    counts = counts_at(federation.program, speed, whole)
     entries = federation.layout.entries(leading_units(federation, counts), torch.tensor(counts))
     inside = torch.zeros_like(parameters)
     inside[entries] = parameters[entries]

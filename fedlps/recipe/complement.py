@@ -87,7 +87,7 @@ def _down(federation: Federation, round_: Round, position: int, job: Job) -> int
     return VALUE_BYTES * int(mask.sum()) + -(-capacity(maskable(federation.program)) // 8)
 
 
-def _received(federation: Federation, round_: Round, job: Job) -> tuple[int, ...]:
+def _received(federation: Federation, round_: Round, job: Job, segment: int) -> tuple[int, ...]:
     mask, weights = server_mask(federation), row_weights(federation.program, job.hold.counts)
     return weights if mask is None else (*ones(mask, maskable(federation.program)), weights[-1])
 

@@ -16,6 +16,8 @@ from fedlps_kernels import select_units, unit_abs_sum
 Download = Callable[[Federation, Round], tuple[Hold, ...]]
 Scores = Callable[[Federation, Round, int], torch.Tensor]
 """(U,) what the units are worth to a client, by its number."""
+Whole = Callable[[Program], frozenset[int]]
+"""Groups that are never thinned."""
 
 IMPORTANCE = "importance"  # the client's part of the store that holds its redundancies d
 
@@ -50,14 +52,17 @@ def learned_units() -> Download:
     return hold
 
 
-def pattern_units(pattern: str) -> Download:
-    """Units chosen once from the received parameters and held for the round: `first`, `magnitude` or `random`."""
+def pattern_units(pattern: str, whole: Whole | None = None) -> Download:
+    """Units chosen once from the received parameters and held for the round: `first`, `magnitude` or `random`.
+
+    whole: groups that keep all their units.
+    """
 
     def scores(federation: Federation, round_: Round, client: int) -> torch.Tensor:
         seed, received = federation.config.seed, round_.global_parameters
         return pattern_scores(federation.program, pattern, received, seed, round_.number, client)
 
-    return largest_units(scores)
+    return largest_units(scores, whole)
 
 
 def random_units(purpose: int) -> Download:
@@ -79,11 +84,30 @@ def rolling_units() -> Download:
     return largest_units(scores)
 
 
-def largest_units(scores: Scores) -> Download:
-    """As many units of every group as the client's ratio allows, those of the largest scores, for the round."""
+def counts_at(program: Program, ratio: float, whole: Whole | None = None) -> tuple[int, ...]:
+    """Kept units per group at a ratio, all of those groups that are never thinned."""
+    full = whole(program) if whole else frozenset()
+    return tuple(
+        group.units if number in full else count
+        for number, (group, count) in enumerate(zip(program.groups, program.counts(ratio), strict=True))
+    )
+
+
+def end_groups(program: Program) -> frozenset[int]:
+    """Groups of the last hidden layer and, where all hidden layers are convolutions, of the first one too."""
+    hidden = program.layers[:-1]
+    first = hidden[:1] if all(layer.kind == "conv" for layer in hidden) else ()
+    return frozenset(layer.row_group for layer in (*first, *hidden[-1:]))
+
+
+def largest_units(scores: Scores, whole: Whole | None = None) -> Download:
+    """As many units of every group as the client's ratio allows, those of the largest scores, for the round.
+
+    whole: groups that keep all their units.
+    """
 
     def hold(federation: Federation, round_: Round) -> tuple[Hold, ...]:
-        counts = round_.counts(federation)
+        counts = [counts_at(federation.program, float(ratio), whole) for ratio in round_.ratios]
         table = torch.tensor(counts, dtype=torch.int32).reshape(len(counts), -1)
         rows = torch.stack([scores(federation, round_, int(client)) for client in round_.clients])
         kept = select_units(rows, table, federation.layout.groups)

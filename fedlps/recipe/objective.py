@@ -12,6 +12,12 @@ from fedlps.engine.plan import Hold, Job, Plan, Pull, Segment
 from fedlps.program import Program
 from fedlps.recipe.federation import Federation, Round
 
+SCALED_CLIP = (
+    "largest norm of a scaled step's gradient, unless clip says one; 0: none. Without a norm layer the factors of all "
+    "layers multiply: training then diverges at the usual rates, and the published codes clip too, at 1 or 5"
+)
+"""What `scaled` needs to be told, as a parameter of a method."""
+
 Objective = Callable[[Federation, Round, tuple[Hold, ...]], Plan]
 Start = Callable[[Federation, Round, int], torch.Tensor]
 Pulls = Callable[[Federation, Round], tuple[Pull, ...]]
@@ -45,7 +51,10 @@ def scaled(objective: Objective, clip: float) -> Objective:
     """While training, the outputs of thinned layers are multiplied by all units over kept ones, before their norm.
 
     clip: the largest norm of a step's gradient where that changes anything and `clip` of the configuration sets none;
-    0: none. The factors of all layers multiply in the gradients, which without a norm soon are too large for any rate.
+    0: none. A norm takes the factors out again; without one those of all layers multiply in the gradients: on the
+    preset digits at a ratio of 1/4 the first gradient's norm is 28, of the whole model's 2.5, and with rate 0.1 clients
+    diverge from the first rounds on. HeteroFL's and FedRolex's published codes clip at 1, the FedLPS code's FedRolex
+    at 5.
     """
 
     def plan(federation: Federation, round_: Round, holds: tuple[Hold, ...]) -> Plan:

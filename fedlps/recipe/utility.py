@@ -9,15 +9,16 @@ import numpy
 
 from fedlps.engine.cohort import Indices
 from fedlps.randomness import stream
-from fedlps.recipe import accounting, capability, selection
+from fedlps.recipe import accounting, capability, over_commit, selection
 from fedlps.recipe.federation import Federation, Floats, Outcome
 
-TABLE = "utility"  # the server's record of every client: (K, 4) float64, its columns are these
-UTILITY, LAST, SECONDS, SAMPLES = range(4)  # LAST: the last round counted from 1, 0 if never
+TABLE = "utility"  # the server's record of every client: (K, 5) float64, its columns are these
+UTILITY, LAST, SECONDS, SAMPLES, TIMES = range(5)  # LAST: the last round counted from 1, 0 if never; TIMES: how often
 HISTORY = "utility_rounds"  # mean utility of each round's participants
 PERCENTILE = "utility_percentile"
 SMALLEST_RANGE = 1e-4
 EXPLORED_WINDOW = 5  # candidates per client that is explored
+MOST_REFUSED = 0.3  # of all clients
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Utility:
     explored, exploration * decay^t in round t from 1, at least least. cutoff: of the score at which candidates end.
     clip: quantile at which utilities are cut. penalty: power of T / seconds for clients slower than T. percentile: of
     all clients' seconds, where T lies; step: what is added to it every window rounds in which utility fell.
+    over_commit: times as many clients start as are needed. blacklist: who counted in more rounds is not exploited any
+    more; 0: all may be.
     """
 
     purpose: int
@@ -40,15 +43,19 @@ class Utility:
     percentile: float
     step: float
     window: int
+    over_commit: float = 1.0
+    blacklist: int = 0
 
     def choose(self, federation: Federation, number: int) -> Indices:
         """The first round is uniform; then exploited, explored and filled-up clients, in this order."""
         config = federation.config
-        size = selection.cohort_size(config.clients, config.fraction)
+        needed = selection.cohort_size(config.clients, config.fraction)
+        size = min(math.floor(self.over_commit * needed + 1e-9), config.clients)
         if number == 0:
-            return selection.draw(config.seed, number, config.clients, config.fraction)
+            return selection.draw(config.seed, number, config.clients, 1.0)[:size]
         table, preferred = self._table(federation), self._preferred(federation)
-        known, unknown = numpy.flatnonzero(table[:, LAST] > 0), numpy.flatnonzero(table[:, LAST] == 0)
+        unknown, listed = numpy.flatnonzero(table[:, LAST] == 0), refused(table[:, TIMES], self.blacklist)
+        known = numpy.setdiff1d(numpy.flatnonzero(table[:, LAST] > 0), listed)
         explored = self.share_explored(number + 1) if len(unknown) else 0.0
         exploiting = min(math.floor(size * (1 - explored) + 1e-9), len(known))
         own = table[known]
@@ -61,20 +68,23 @@ class Utility:
         window = numpy.argsort(-values, kind="stable")[: EXPLORED_WINDOW * exploring]
         second = self._draw(federation, 1, number, unknown[window], values[window], exploring)
         chosen = numpy.concatenate([first, second])
-        rest = numpy.setdiff1d(numpy.arange(config.clients), chosen)
         missing = size - len(chosen)
+        rest = numpy.setdiff1d(numpy.arange(config.clients), chosen)
+        free = numpy.setdiff1d(rest, listed)
+        rest = free if len(free) >= missing else rest
         return numpy.concatenate([chosen, self._draw(federation, 2, number, rest, numpy.ones(len(rest)), missing)])
 
     def observe(self, federation: Federation, outcome: Outcome) -> None:
-        """Note utility, round and seconds of every client that counts, and pace."""
+        """Note utility, round and seconds of every client whose upload counts, and pace."""
         table = self._table(federation)
         round_ = outcome.round
         met = []
-        for position in numpy.flatnonzero(outcome.counted).tolist():
+        for position in numpy.flatnonzero(over_commit.awaited(federation, outcome)).tolist():
             client, size = int(round_.clients[position]), len(round_.training[position])
             steps = -(-size // federation.config.batch)
             squared = sum(outcome.result.probes["squared_losses"][position][:steps])
             table[client, :SAMPLES] = utility(squared, size), round_.number + 1, outcome.costs[position].seconds
+            table[client, TIMES] += 1
             met.append(table[client, UTILITY])
         federation.store.put_tensor(TABLE, table)
         stored = federation.store.get_tensor(HISTORY)
@@ -115,11 +125,19 @@ class Utility:
         if stored is not None:
             return stored.copy()
         config = federation.config
-        table = numpy.zeros((config.clients, 4))
+        table = numpy.zeros((config.clients, 5))
         for client, speed in enumerate(capability.speeds(config, 0).tolist()):
             size = len(federation.split.client(client).train)
-            table[client, SECONDS:] = accounting.dense_seconds(federation, size, speed), size
+            table[client, SECONDS:TIMES] = accounting.dense_seconds(federation, size, speed), size
         return table
+
+
+def refused(times: Floats, most: int) -> Indices:
+    """The clients that took part more often than most, of at most a share of all those who did so most often."""
+    if most == 0:
+        return numpy.empty(0, dtype=numpy.int64)
+    often = numpy.argsort(-times, kind="stable")[: math.floor(MOST_REFUSED * len(times) + 1e-9)]
+    return often[times[often] > most]
 
 
 def utility(squared: float, samples: int) -> float:
