@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from fedlps.recipe import Method, aggregation, consensus, first_stage, mask_metrics, register, upload
+from fedlps.recipe import Method, aggregation, consensus, first_stage, mask_accounting, mask_metrics, register, upload
 from fedlps.run.config import Config
 
 NUMBER = 22  # of the method's streams
@@ -37,8 +37,11 @@ def flash_jmwst(parameters: FlashJmwstParameters, config: Config) -> Method:
         objective=first_stage.pruned_in_rounds(parameters, NUMBER, parameters.interval),
         upload=upload.held_entries(consensus.trained_mask if holders else consensus.everything),
         aggregation=consensus.agreed(average, [parameters.density], *options),
-        accounting=consensus.sparse(
-            consensus.after(parameters.interval), consensus.before(parameters.interval), parameters.conv_only
+        accounting=mask_accounting.sparse(
+            mask_accounting.after(parameters.interval),
+            mask_accounting.before(parameters.interval),
+            parameters.conv_only,
+            mask_accounting.scoring(parameters.interval),
         ),
-        measure=mask_metrics.agreement(parameters.conv_only),
+        measure=mask_metrics.agreement(parameters.conv_only, parameters.density),
     )

@@ -3,7 +3,16 @@
 Babakniya, Kundu, Prakash, Niu, Avestimehr. TMLR 2023. https://arxiv.org/abs/2208.13092
 """
 
-from fedlps.recipe import Method, aggregation, consensus, first_stage, mask_metrics, prune_regrow, register
+from fedlps.recipe import (
+    Method,
+    aggregation,
+    consensus,
+    first_stage,
+    mask_accounting,
+    mask_metrics,
+    prune_regrow,
+    register,
+)
 from fedlps.run.config import Config
 
 NUMBER = 21  # of the method's streams
@@ -21,7 +30,7 @@ def flash_spdst(parameters: FlashSpdstParameters, config: Config) -> Method:
         download=consensus.masked(),
         objective=prune_regrow.trained_as_held(),
         aggregation=consensus.unchanged(aggregation.residuals("uniform")),
-        state=(consensus.TOOK_PART,),
-        accounting=consensus.sparse(consensus.first_time, consensus.first_time, parameters.conv_only),
-        measure=mask_metrics.agreement(parameters.conv_only),
+        state=(mask_accounting.TOOK_PART,),
+        accounting=mask_accounting.sparse(mask_accounting.first_time, mask_accounting.first_time, parameters.conv_only),
+        measure=mask_metrics.agreement(parameters.conv_only, parameters.density),
     )

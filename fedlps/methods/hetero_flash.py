@@ -7,7 +7,18 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from fedlps.recipe import Method, aggregation, consensus, first_stage, mask_metrics, prune_regrow, register, upload
+from fedlps.recipe import (
+    Method,
+    aggregation,
+    consensus,
+    first_stage,
+    mask_accounting,
+    mask_metrics,
+    prune_regrow,
+    register,
+    upload,
+)
+from fedlps.recipe.federation import Round
 from fedlps.run.config import Config, Share
 from fedlps.run.values import Allowed
 
@@ -38,15 +49,24 @@ def level(capability: float) -> int:
 def hetero_flash(parameters: HeteroFlashParameters, config: Config) -> Method:
     """Masks of all levels are cut from one average, so the sparser lie inside the denser."""
     frozen = parameters.base == "spdst"
-    objective = prune_regrow.trained_as_held() if frozen else first_stage.pruned_in_rounds(parameters, NUMBER)
     densities = [share * parameters.density for share in parameters.levels]
+
+    def density(round_: Round, position: int) -> float:
+        return densities[level(round_.capabilities[position]) if round_.number else 0]
+
+    objective = first_stage.pruned_in_rounds(parameters, NUMBER, density=density)
     average = aggregation.residuals("uniform_holders")
     return Method(
         prologue=first_stage.layer_densities(parameters, NUMBER, levels=len(densities)),
         download=consensus.masked(level),
-        objective=objective,
+        objective=prune_regrow.trained_as_held() if frozen else objective,
         upload=upload.held_entries(consensus.trained_mask),
         aggregation=consensus.agreed(average, densities, parameters.conv_only, "aggregate", frozen=frozen),
-        accounting=consensus.sparse(consensus.after(1), consensus.before(1), parameters.conv_only),
-        measure=mask_metrics.agreement(parameters.conv_only),
+        accounting=mask_accounting.sparse(
+            mask_accounting.after(1),
+            mask_accounting.before(1),
+            parameters.conv_only,
+            None if frozen else mask_accounting.scoring(),
+        ),
+        measure=mask_metrics.agreement(parameters.conv_only, parameters.density),
     )

@@ -8,23 +8,17 @@ from typing import Literal
 import numpy
 import torch
 
-from fedlps.cost import VALUE_BYTES
-from fedlps.engine.plan import Hold, Job
-from fedlps.recipe.accounting import Accounting, Bytes
+from fedlps.engine.plan import Hold
 from fedlps.recipe.aggregation import Aggregation
 from fedlps.recipe.download import Download
 from fedlps.recipe.federation import Federation, Outcome, Round
-from fedlps.recipe.state import Kept
 from fedlps.recipe.upload import Uploads
-from fedlps.recipe.weight_masks import capacity, maskable, ones, recalibrated
+from fedlps.recipe.weight_masks import maskable, ones, recalibrated
 
 MASKS, BEFORE = "masks", "masks_before"  # the server's masks of the round to come, and those of the last one
 Level = Callable[[float], int]
 """The number of the level that a device of a capability holds."""
 Sensitivity = Literal["clients", "aggregate"]
-Sent = Callable[[Federation, Round, int], bool]
-"""Whether the mask travels with the values of the client at a position."""
-TOOK_PART = Kept("took_part", lambda outcome, position: {"round": numpy.array([outcome.round.number])})
 
 
 def keep_masks(federation: Federation, masks: Sequence[torch.Tensor]) -> None:
@@ -123,32 +117,3 @@ def agreed(
         return torch.where(masks[0], mean, 0)
 
     return aggregate
-
-
-def sparse(up: Sent, down: Sent, conv_only: bool) -> Accounting:
-    """The values inside the client's mask both ways, and a bit per maskable weight where the mask is sent."""
-
-    def count(sent: Sent) -> Bytes:
-        def bytes_of(federation: Federation, round_: Round, position: int, job: Job) -> int:
-            values = federation.program.size if job.hold.mask is None else int(job.hold.mask.sum())
-            bits = capacity(maskable(federation.program, conv_only)) if sent(federation, round_, position) else 0
-            return VALUE_BYTES * values - (-bits // 8)
-
-        return bytes_of
-
-    return Accounting(up=count(up), down=count(down))
-
-
-def first_time(federation: Federation, round_: Round, position: int) -> bool:
-    """The client has not taken part yet; needs `TOOK_PART` among the method's state."""
-    return federation.store.get_client(int(round_.clients[position]), TOOK_PART.part) is None
-
-
-def after(interval: int) -> Sent:
-    """In the last of every so many rounds, which changes the masks."""
-    return lambda federation, round_, position: (round_.number + 1) % interval == 0
-
-
-def before(interval: int) -> Sent:
-    """In the first of every so many rounds, which has new masks."""
-    return lambda federation, round_, position: round_.number % interval == 0

@@ -17,13 +17,14 @@ from fedlps.recipe.weight_masks import Places, capacity, maskable
 UPLINK = "uplink"  # bytes of all uploads so far: of whole models, and what was sent
 
 
-def agreement(conv_only: bool) -> Measure:
-    """Metrics of a method whose server has masks.
+def agreement(conv_only: bool, density: float) -> Measure:
+    """Metrics of a method whose server has masks of this density.
 
     mask_mismatch: of the round's clients; mask_mismatch_pairs: mean over pairs of them; mask_mismatch_server: mean of
     client and new server mask; mask_mismatch_rounds: of the server's masks before and after. density: of the maskable
     weights of the server's model that are not 0; density_all: of all parameters. communication_saved: uplink of whole
-    models over the uplink so far. first_stage_*: what came before round 1.
+    models over the uplink so far; communication_ideal: the same if only the maskable weights that are kept were sent.
+    first_stage_*: what came before round 1.
     """
 
     def measure(federation: Federation, outcome: Outcome, parameters: torch.Tensor) -> dict[str, float]:
@@ -33,7 +34,7 @@ def agreement(conv_only: bool) -> Measure:
         own = [own[position] for position in alive]
         after = covered(server_masks(federation)[0], places)
         before = covered(server_masks(federation, BEFORE)[0], places)
-        weights = covered(parameters, places)
+        nonzero = [int((covered(parameters, places) != 0).sum()), int((parameters != 0).sum())]
         stage = federation.store.get_tensor(COST)
         flops, executed, sent = [0, 0, 0] if stage is None else stage.tolist()
         return {
@@ -41,9 +42,10 @@ def agreement(conv_only: bool) -> Measure:
             "mask_mismatch_pairs": _mean([mismatch(*pair) for pair in combinations(own, 2)]),
             "mask_mismatch_server": _mean([mismatch(mask, after) for mask in own]),
             "mask_mismatch_rounds": mismatch(before, after),
-            "density": int((weights != 0).sum()) / capacity(places),
-            "density_all": int((parameters != 0).sum()) / len(parameters),
+            "density": nonzero[0] / capacity(places),
+            "density_all": nonzero[1] / len(parameters),
             "communication_saved": _saved(federation, outcome, len(alive), alive.tolist()),
+            "communication_ideal": 1 / density,
             "first_stage_flops_paper": float(flops),
             "first_stage_flops_executed": float(executed),
             "first_stage_bytes_up": float(sent),

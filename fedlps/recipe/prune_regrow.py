@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -12,10 +12,12 @@ from fedlps.engine.plan import Hold, Job, Plan, Segment
 from fedlps.randomness import Purpose, stream
 from fedlps.recipe.federation import Federation, Round
 from fedlps.recipe.objective import Objective, sgd
-from fedlps.recipe.weight_masks import TOLERANCE, Places, largest, maskable
+from fedlps.recipe.weight_masks import TOLERANCE, Places, capacity, largest, maskable, ones
 
 FULL = 0.2  # a layer with a smaller share of zeros is nearly dense
 ROOM = 0.99  # of its zeros, so many may be regrown
+Density = Callable[[Round, int], float]
+"""The density that the mask of the client at a position is to have."""
 
 
 def trained_as_held() -> Objective:
@@ -27,30 +29,48 @@ def trained_as_held() -> Objective:
     return plan
 
 
-def pruned_and_regrown(rate: float, conv_only: bool, number: int, draw: int, interval: int = 1) -> Objective:
+def pruned_and_regrown(
+    rate: float,
+    conv_only: bool,
+    number: int,
+    draw: int,
+    interval: int = 1,
+    exact: bool = True,
+    density: Density = lambda round_, position: 1.0,
+) -> Objective:
     """The same, but the mask changes at every boundary between epochs; of one epoch, in its middle.
 
     rate: share removed at the start, falling linearly to 0 at the end of the client's round. conv_only: masks cover
     convolutions only. number: the method's, draw: which of its draws chooses what is regrown. interval: only the last
-    round of so many changes masks.
+    round of so many changes masks. exact: as many weights are regrown as were removed; else so many on average, with a
+    correction towards the density.
     """
 
     def plan(federation: Federation, round_: Round, holds: tuple[Hold, ...]) -> Plan:
         config, base = federation.config, sgd(federation, round_)
         places = maskable(federation.program, conv_only)
         segments = []
-        for client, own in zip(round_.clients.tolist(), round_.training, strict=True):
-            batches = -(-len(own) // config.batch)
-            edges = boundaries(config.epochs, batches) if (round_.number + 1) % interval == 0 else []
+        for position, client in enumerate(round_.clients.tolist()):
+            edges = due(federation, round_, position, interval)
+            batches = -(-len(round_.training[position]) // config.batch)
             ids = (config.seed, Purpose.METHOD + number, draw, round_.number, client)
+            target = None if exact else density(round_, position) * capacity(places)
+            course = Course()
             changes = [
-                PruneRegrow(places, rate * (1 - edge / (config.epochs * batches)), (*ids, position))
-                for position, edge in enumerate(edges)
+                PruneRegrow(places, rate * (1 - edge / (config.epochs * batches)), (*ids, boundary), course, target)
+                for boundary, edge in enumerate(edges)
             ]
             segments.append(_with_changes(base, edges, changes))
         return _plan(round_, holds, segments)
 
     return plan
+
+
+def due(federation: Federation, round_: Round, position: int, interval: int) -> list[int]:
+    """The boundaries of a client's round, as steps done; none unless it is the last round of so many."""
+    if (round_.number + 1) % interval:
+        return []
+    return boundaries(federation.config.epochs, -(-len(round_.training[position]) // federation.config.batch))
 
 
 def boundaries(epochs: int, batches: int) -> list[int]:
@@ -59,15 +79,40 @@ def boundaries(epochs: int, batches: int) -> list[int]:
 
 
 @dataclass(frozen=True)
+class Course:
+    """What becomes of a mask during one client's round: the weights that each layer keeps after each boundary.
+
+    A boundary notes its own, the same every time it is computed; those after it and the accounting read it.
+    """
+
+    kept: dict[int, list[int]] = field(default_factory=dict)
+
+    def before(self, boundary: int) -> list[int] | None:
+        """What the last boundary before this one left; None: there was none."""
+        earlier = [number for number in self.kept if number < boundary]
+        return self.kept[max(earlier)] if earlier else None
+
+    def correction(self, boundary: int, target: float) -> float:
+        """By how much more a boundary regrows than was removed, so that the mask comes to the target's size."""
+        adjusted, errors = 0.0, [target - sum(self.kept[number]) for number in range(boundary)]
+        for number, error in enumerate(errors):
+            adjusted = 0.25 * adjusted + 0.75 * error + sum(errors[: number + 1]) / (number + 1)
+        return adjusted
+
+
+@dataclass(frozen=True)
 class PruneRegrow:
     """What happens at one boundary, as a plan's `Change`.
 
-    places: of the layers' weights. rate: p_t. key: the stream that chooses the positions: seed, purpose, ids.
+    places: of the layers' weights. rate: p_t. key: the stream that chooses the positions: seed, purpose, ids, the last
+    of them the number of the boundary. target: weights of a mask of the right size; None: the size is kept exactly.
     """
 
     places: Places
     rate: float
     key: tuple[int, ...]
+    course: Course = field(default_factory=Course)
+    target: float | None = None
 
     def __call__(
         self, weights: torch.Tensor, mask: torch.Tensor, gradient: torch.Tensor | None
@@ -85,12 +130,23 @@ class PruneRegrow:
             magnitudes = torch.where(own, weights[place].abs(), -1.0)
             mask[place] = largest(magnitudes, kept - removed[-1])
         weights = torch.where(mask, weights, 0)
-        zeros = [int((~mask[place]).sum()) for place in self.places]
-        generator = stream(*self.key)
-        for place, count in zip(self.places, regrown(shares, sum(removed), zeros), strict=True):
-            candidates = (~mask[place]).nonzero()[:, 0].numpy()
-            mask[place.start + generator.permutation(candidates)[:count]] = True
+        self._regrow(mask, shares, sum(removed))
+        self.course.kept[self.key[-1]] = ones(mask, self.places)
         return weights, mask
+
+    def _regrow(self, mask: torch.Tensor, shares: Sequence[float], removed: int) -> None:
+        """Activate zeros of the mask, in place."""
+        generator, total = stream(*self.key), float(removed)
+        if self.target is not None:
+            total = max(0.0, removed + self.course.correction(self.key[-1], self.target))
+        zeros = [int((~mask[place]).sum()) for place in self.places]
+        for place, count in zip(self.places, regrown(shares, total, zeros), strict=True):
+            candidates = (~mask[place]).nonzero()[:, 0].numpy()
+            if self.target is None:
+                chosen = generator.permutation(candidates)[:count]
+            else:
+                chosen = candidates[generator.random(len(candidates)) * len(candidates) < count]
+            mask[place.start + chosen] = True
 
 
 def magnitude_shares(weights: torch.Tensor, mask: torch.Tensor, places: Places) -> list[float]:
@@ -103,7 +159,7 @@ def magnitude_shares(weights: torch.Tensor, mask: torch.Tensor, places: Places) 
     return [mean / total if total else 1 / len(places) for mean in means]
 
 
-def regrown(shares: Sequence[float], total: int, zeros: Sequence[int]) -> list[int]:
+def regrown(shares: Sequence[float], total: float, zeros: Sequence[int]) -> list[int]:
     """How many weights each layer activates: its share of the total, at most 0.99 of its zeros.
 
     What a layer has no room for is spread equally over those that have some, the first ones taking the remainder.

@@ -1,14 +1,23 @@
 """FLASH with pruning and regrowing: one boundary by hand, the agreed mask, and when it is fedavg."""
 
+import math
+
 import numpy
 import pytest
 import torch
 
+from fedlps.engine.reference import ReferenceExecutor
+from fedlps.engine.result import Submodels
 from fedlps.errors import InputError
-from fedlps.methods import METHODS
-from fedlps.recipe.prune_regrow import PruneRegrow, boundaries, magnitude_shares, regrown
-from fedlps.recipe.weight_masks import recalibrated
-from tests.recipe.federations import federation, round_of
+from fedlps.methods import METHODS, flash_jmwst, flash_spdst
+from fedlps.recipe import aggregation, consensus, upload
+from fedlps.recipe.consensus import BEFORE, MASKS
+from fedlps.recipe.mask_accounting import course_of
+from fedlps.recipe.prune_regrow import Course, PruneRegrow, boundaries, magnitude_shares, regrown
+from fedlps.recipe.weight_masks import maskable, ones, recalibrated
+from fedlps.run.store import RunStore
+from tests.methods.widths import built
+from tests.recipe.federations import federation, outcome_of, round_of
 from tests.running import model_of, tiny
 
 ONE = (slice(0, 100),)
@@ -122,6 +131,124 @@ def test_nothing_pruned_and_dense_is_fedavg_with_equal_weights(tmp_path) -> None
     numpy.testing.assert_array_equal(model_of(own.directory), model_of(other.directory))
     sparse = tiny(tmp_path / "sparse", None, "flash-jmwst")
     assert not numpy.array_equal(model_of(sparse.directory), model_of(other.directory))
+
+
+@pytest.mark.parametrize(("seed", "fits"), [(0, True), (3, False)])
+def test_nothing_pruned_keeps_the_first_mask_or_its_largest_weights(tmp_path, monkeypatch, seed, fits) -> None:
+    """Seed 3 draws a mask above the density, which the first agreement cuts."""
+    monkeypatch.setattr(flash_jmwst, "NUMBER", flash_spdst.NUMBER)
+    given = {"method.density": 0.3, "rounds": 2, "seed": seed}
+    frozen = tiny(tmp_path / "spdst", given, "flash-spdst")
+    own = tiny(tmp_path / "jmwst", {**given, "method.prune_rate": 0}, "flash-jmwst")
+    assert (frozen.metrics["density"][0] <= 0.3) == fits
+    first, later, before = masks_of(frozen.directory), masks_of(own.directory), masks_of(own.directory, BEFORE)
+    assert torch.equal(before, later), "cut once"
+    assert not (later & ~first).any()
+    if fits:
+        assert torch.equal(later, first)
+        numpy.testing.assert_array_equal(model_of(own.directory), model_of(frozen.directory))
+    else:
+        assert int(later[:768].sum()) == 230, "0.3 of 768"
+
+
+def masks_of(directory, name: str = MASKS) -> torch.Tensor:
+    with RunStore.read(directory) as store:
+        packed = store.get_tensor(name)
+    return torch.from_numpy(numpy.unpackbits(packed, count=len(model_of(directory)))).bool()
+
+
+@pytest.mark.parametrize("sensitivity", ["clients", "aggregate"])
+@pytest.mark.parametrize("density", [0.1, 0.35, 0.8])
+def test_a_layer_keeps_exactly_its_budget(sensitivity, density) -> None:
+    """And all together no more than the density allows."""
+    fed, _ = built("flash-jmwst", (4, 5))
+    places = maskable(fed.program)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(10):
+        round_ = round_of(fed, parameters=torch.zeros(fed.program.size).double())
+        masks = torch.rand((4, fed.program.size), generator=generator) < torch.rand(1, generator=generator)
+        for layer in fed.program.layers:
+            masks[:, layer.bias : layer.bias + layer.rows] = True
+        values = torch.where(masks, torch.randn(masks.shape, generator=generator, dtype=torch.float64), 0)
+        table = torch.tensor([fed.all_counts] * 4, dtype=torch.int32)
+        outcome = outcome_of(fed, round_, models=Submodels(fed.all_units.expand(4, -1), table, values))
+        outcome.result.probes["mask"] = list(masks)
+        consensus.keep_masks(fed, [masks.any(0)])
+        uploads = upload.held_entries(consensus.everything)(fed, outcome)
+        consensus.agreed(aggregation.residuals("uniform"), [density], False, sensitivity)(fed, outcome, uploads)
+        asked = [
+            masks[:, place].sum() / 4 if sensitivity == "clients" else masks.any(0)[place].sum() for place in places
+        ]
+        allowed = density * sum(place.stop - place.start for place in places)
+        scale = min(1, allowed / float(sum(asked)))
+        kept = ones(consensus.server_masks(fed)[0], places)
+        assert kept == [math.floor(float(own) * scale + 1e-9) for own in asked]
+        assert sum(kept) <= allowed
+
+
+def test_growth_is_corrected_towards_the_density() -> None:
+    """Of a target of 100, 96 and then 102 are left: 0.75 * 4 + 4, then 0.25 * 7 - 0.75 * 2 + (4 - 2) / 2."""
+    course = Course({0: [90, 6], 1: [92, 10]})
+    assert [course.correction(boundary, 100) for boundary in range(3)] == pytest.approx([0, 7, 1.25])
+    size = 10_000
+    weights = torch.arange(1.0, size + 1)
+    mask = torch.arange(size) < 6000
+    weights[6000:] = 0
+    grown = {}
+    for kept, target in ((5900, None), (5900, 6000.0), (6300, 6000.0)):
+        course = Course({0: [kept]})
+        _, after = PruneRegrow((slice(0, size),), 0.25, (0, 122, 4, 0, 0, 1), course, target)(weights, mask, None)
+        assert course.kept[1] == [int(after.sum())]
+        grown[kept, target] = int(after.sum()) - 4500
+    assert grown[5900, None] == 1500
+    assert abs(grown[5900, 6000.0] - (1500 + 175)) < 130, "on average, four deviations"
+    assert abs(grown[6300, 6000.0] - (1500 - 525)) < 130
+
+
+def test_the_correction_is_an_option(tmp_path) -> None:
+    given = {"method.density": 0.3, "epochs": 4, "rounds": 2}
+    runs = [
+        tiny(tmp_path / str(exact), {**given, "method.exact_count": exact}, "flash-jmwst") for exact in (True, False)
+    ]
+    assert not numpy.array_equal(model_of(runs[0].directory), model_of(runs[1].directory))
+
+
+def test_costs_follow_the_mask_during_training() -> None:
+    """Two maskable layers of 16; after each of three boundaries other counts, which pay from there on."""
+    fed, method = built("flash-jmwst", (4, 4), {"epochs": 4}, density=0.5, first_epochs=1)
+    assert method.prologue is not None
+    start = method.prologue(fed, round_of(fed, parameters=torch.ones(fed.program.size).double()).global_parameters)
+    round_ = round_of(fed, clients=(0,), parameters=start)
+    plan = method.objective(fed, round_, method.download(fed, round_))
+    first = ones(plan.jobs[0].hold.mask, maskable(fed.program))
+    left = [[7, 10], [9, 8], [3, 15]]
+    for number, segment in enumerate(plan.jobs[0].segments[:-1]):
+        segment.after.course.kept[number] = left[number]
+    (cost,) = method.accounting(fed, round_, plan)
+    forward = [2 * a + 4 + 2 * b + 4 + 2 * 12 + 3 for a, b in [first, *left]]
+    assert cost.flops_paper == 3 * 12 * sum(forward), "an epoch each, three batches of four"
+    dense = 4 * 9 * (2 * 2 * 16 + 3 * 2 * 16 + 3 * 2 * 12)
+    assert cost.flops_executed == dense + 3 * fed.program.size, "each boundary scores all parameters"
+    rest = 4 + 4 + 12 + 3
+    assert cost.bytes_down == 4 * (sum(first) + rest) + 4
+    assert cost.bytes_up == 4 * (18 + rest) + 4, "what the last boundary left, and 32 bits of mask"
+
+
+def test_the_boundaries_note_what_they_leave(tmp_path, monkeypatch) -> None:
+    """Of every plan of a run: the last note is the mask that the client ends with."""
+    seen = []
+    train = ReferenceExecutor.train
+
+    def noted(self, parameters, plan, batches):
+        result = train(self, parameters, plan, batches)
+        for job, mask in zip(plan.jobs, result.probes["mask"], strict=True):
+            seen.append((course_of(job).kept, int(mask[:768].sum()), len(job.segments)))
+        return result
+
+    monkeypatch.setattr(ReferenceExecutor, "train", noted)
+    tiny(tmp_path / "run", {"method.density": 0.3, "epochs": 3, "rounds": 2, "method.first_epochs": 2}, "flash-jmwst")
+    assert [sorted(kept) for kept, _, _ in seen] == [[0]] + [[0, 1]] * 4
+    assert all(kept[segments - 2] == [mask] for kept, mask, segments in seen)
 
 
 def test_bad_input(tmp_path) -> None:

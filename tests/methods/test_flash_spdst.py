@@ -7,6 +7,7 @@ import torch
 from fedlps.errors import InputError
 from fedlps.methods import METHODS
 from fedlps.models import chain
+from fedlps.randomness import Purpose, stream
 from fedlps.recipe.consensus import MASKS, server_masks
 from fedlps.recipe.first_stage import COST
 from fedlps.recipe.mask_metrics import mismatch
@@ -84,7 +85,20 @@ def test_costs() -> None:
     spent = fed.store.get_tensor(COST)
     assert spent is not None
     assert spent[2] == 2 * 2, "two clients send their masks"
-    assert spent[1] == 2 * 3 * 9 * (2 * 2 * 16 + 3 * 2 * 12), "two clients, three epochs of nine samples, dense"
+    dense = 3 * 9 * (2 * 2 * 16 + 3 * 2 * 12)
+    assert spent[1] == 2 * (dense + 2 * 35), "two clients, three epochs of nine samples, two boundaries"
+
+
+def test_without_a_first_stage_all_layers_are_equally_dense() -> None:
+    recipe = METHODS["flash-spdst"]
+    fed = federation(method="flash-spdst")
+    method = recipe.build(recipe.parameters(density=0.5, first_epochs=0), fed.config)
+    assert method.prologue is not None
+    start = method.prologue(fed, round_of(fed).global_parameters)
+    drawn = stream(fed.config.seed, Purpose.METHOD + 21, 3, 0, 0)
+    assert torch.equal(server_masks(fed)[0], random_mask(35, (slice(0, 16),), [0.5], drawn))
+    assert torch.equal(start != 0, server_masks(fed)[0])
+    assert fed.store.get_tensor(COST) is None, "nobody has trained"
 
 
 def test_bad_input(tmp_path) -> None:

@@ -91,6 +91,36 @@ def test_full_frozen_levels_are_spdst(tmp_path, monkeypatch) -> None:
     assert (levels.metrics["mask_mismatch_rounds"] == 0).all()
 
 
+def test_of_equal_masks_the_mean_over_holders_is_the_plain_mean() -> None:
+    fed = federation(method="hetero-flash")
+    round_ = round_of(fed, parameters=torch.zeros(35, dtype=torch.float64))
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.rand(35, generator=generator) < 0.5
+    mask[16:] = True
+    values = torch.where(mask, torch.randn((4, 35), generator=generator, dtype=torch.float64), 0)
+    outcome = outcome_of(fed, round_, models=submodels(fed, [([0, 1, 2, 3], own) for own in values]))
+    outcome.result.probes["mask"] = [mask] * 4
+    consensus.keep_masks(fed, [mask])
+    means = []
+    for travels, rule in ((consensus.trained_mask, "uniform_holders"), (consensus.everything, "uniform")):
+        average = consensus.agreed(aggregation.residuals(rule), [1.0], False, "aggregate")
+        means.append(average(fed, outcome, upload.held_entries(travels)(fed, outcome)))
+    torch.testing.assert_close(means[0], means[1], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(means[0], values.mean(0), rtol=1e-12, atol=1e-12)
+
+
+def test_growth_is_corrected_towards_the_density_of_the_level() -> None:
+    """In round 0 everyone's is the highest."""
+    fed = federation({"epochs": 2}, method="hetero-flash")
+    recipe = METHODS["hetero-flash"]
+    method = recipe.build(recipe.parameters(density=0.5, exact_count=False), fed.config)
+    consensus.keep_masks(fed, [torch.ones(35, dtype=torch.bool)] * 3)
+    for number, wanted in ((0, [8, 8, 8, 8]), (1, [8, 6, 4, 6])):
+        round_ = round_of(fed, number, capabilities=(1, 0.25, 0.125, 0.5))
+        plan = method.objective(fed, round_, method.download(fed, round_))
+        assert [job.segments[0].after.target for job in plan.jobs] == wanted
+
+
 def test_bad_input(tmp_path) -> None:
     for levels in ([0.75, 1, 0.5], [1, 0.5, 0.75], [1, 0.5, 0]):
         with pytest.raises(InputError, match=r"method\.levels"):
