@@ -20,10 +20,12 @@ from fedlps.errors import InputError
 from fedlps.methods import METHODS
 from fedlps.models import ZOO
 from fedlps.program import initial_parameters
+from fedlps.recipe.federation import Round
 from fedlps.run.format import MANIFEST
 from fedlps.run.keys import rows_of
 from fedlps.run.resolve import resolve
 from fedlps.run.store import RunStore
+from fedlps.simulation import Simulation
 from fedlps.trace import derive
 from tests.methods.terms import documented, used
 from tests.running import CLOCKS, model_of
@@ -156,6 +158,26 @@ def test_clients_trained_one_at_a_time_give_the_same_bits(finished: Finished, tm
     monkeypatch.setattr(ReferenceExecutor, "train", one_by_one)
     assert differences(small(tmp_path / "run", method), finished(method)) == []
     assert len(calls) >= 12, "four rounds of three clients"
+
+
+@every_method
+def test_the_order_of_the_clients_changes_nothing_but_rounding(tmp_path, monkeypatch, method) -> None:
+    """The cohort backwards."""
+    given = {**SMALL, "rounds": 1}
+    runs = [fedlps.run("digits", method=method, out=tmp_path / "run", overrides=given)]
+    begin = Simulation._begin
+
+    def backwards(self, number: int) -> Round:
+        round_ = begin(self, number)
+        arrays = {name: getattr(round_, name)[::-1].copy() for name in ("clients", "capabilities", "ratios")}
+        return replace(round_, training=round_.training[::-1], **arrays)
+
+    monkeypatch.setattr(Simulation, "_begin", backwards)
+    runs.append(fedlps.run("digits", method=method, out=tmp_path / "backwards", overrides=given))
+    own, other = (model_of(run.directory) for run in runs)
+    numpy.testing.assert_allclose(own, other, rtol=1e-5, atol=1e-6)
+    for name in SPENT:
+        numpy.testing.assert_allclose(runs[0].metrics[name], runs[1].metrics[name], rtol=1e-12)
 
 
 def alone(cohort: Cohort, client: int) -> Cohort:

@@ -1,16 +1,19 @@
 """DepthFL: exits, depths by capability, what exits learn from each other, and who is averaged."""
 
+from dataclasses import replace
+
 import numpy
 import pytest
 import torch
 
+from fedlps.engine.cohort import cohort
 from fedlps.engine.plan import Hold, Job, Plan, Segment
 from fedlps.engine.result import Submodels
 from fedlps.errors import InputError
 from fedlps.methods import METHODS
 from fedlps.models import ZOO, chain
 from fedlps.recipe import exits
-from fedlps.recipe.federation import Federation
+from fedlps.recipe.federation import Federation, Outcome
 from fedlps.trace import derive
 from tests.engine.cases import cohort_of, executor_of, samples
 from tests.recipe.federations import SHAPE, federation, outcome_of, round_of
@@ -116,6 +119,49 @@ def test_it_learns_otherwise_than_fedavg(tmp_path) -> None:
     other = tiny(tmp_path / "fedavg", overrides, "fedavg")
     size = len(model_of(other.directory))
     assert not numpy.array_equal(model_of(run.directory)[:size], model_of(other.directory))
+
+
+def test_with_the_last_exit_alone_it_is_fedavg() -> None:
+    """All clients hold the whole chain, which has one exit, and as much data."""
+    fed, method = build()
+    module = chain(SHAPE, STEPS)
+    got = []
+    for single in (exits.Exits([list(module)], []), module):
+        program, executor = executor_of(single, SHAPE, samples(SHAPE, 3, 40))
+        fed = replace(fed, program=program, executor=executor)
+        recipe = METHODS["fedavg"]
+        chosen = method if single is not module else recipe.build(recipe.parameters(), fed.config)
+        start = torch.linspace(-1, 1, program.size, dtype=torch.float64)
+        round_ = round_of(fed, clients=[2, 0, 1], parameters=start)
+        plan = chosen.objective(fed, round_, chosen.download(fed, round_))
+        batches = cohort(0, 0, round_.clients, round_.training, epochs=2, batch=4)
+        result = executor.train(start, plan, batches)
+        costs = chosen.accounting(fed, round_, plan)
+        outcome = Outcome(round_, result, costs, numpy.zeros(3, dtype=bool), plan, result)
+        got.append((chosen.aggregation(fed, outcome, chosen.upload(fed, outcome)), costs))
+    torch.testing.assert_close(got[0][0], got[1][0], rtol=1e-12, atol=1e-12)
+    assert got[0][1] == got[1][1]
+    assert not torch.allclose(got[0][0], start, atol=1e-3)
+
+
+def test_feddyn(tmp_path) -> None:
+    """The pulls of all jobs, and a run that is resumed with its variates: another model than without."""
+    fed, _ = build()
+    recipe = METHODS["depthfl"]
+    method = recipe.build(recipe.parameters(feddyn=True, alpha=0.2), fed.config)
+    round_ = round_of(fed, clients=[0, 1], capabilities=[1.0, 0.1])
+    for job in method.objective(fed, round_, method.download(fed, round_)).jobs:
+        assert [pull.coefficient for pull in job.pulls] == [0.2]
+        assert job.mutual > 0
+    overrides = {"model.hidden": [8, 6], "rounds": 3, "fraction": 1.0}
+    models = [
+        model_of(tiny(tmp_path / str(n), {**overrides, **given}, "depthfl").directory)
+        for n, given in enumerate(({}, {"method.feddyn": True}, {"method.feddyn": True, "method.alpha": 0.5}))
+    ]
+    assert not numpy.allclose(models[0], models[1], atol=1e-3)
+    assert not numpy.allclose(models[2], models[1], atol=1e-3)
+    with pytest.raises(InputError, match=r"method\.alpha"):
+        tiny(tmp_path / "bad", {**overrides, "method.alpha": 0}, "depthfl")
 
 
 def test_models_without_depths(tmp_path) -> None:

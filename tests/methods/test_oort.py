@@ -101,6 +101,49 @@ def test_choice_and_memory() -> None:
     assert sorted(chooser.choose(fed, 1).tolist()) == [0, 1, 2, 3], "none is unknown: all are exploited"
 
 
+def test_who_took_part_too_often_is_not_exploited_again() -> None:
+    times = numpy.array([3.0, 9, 4, 7, 0, 8, 7, 1, 2, 7])
+    assert utility.refused(times, 0).tolist() == []
+    assert sorted(utility.refused(times, 7).tolist()) == [1, 5]
+    assert utility.refused(times, 2).tolist() == [1, 5, 3], "at most three of ten clients, those who were most often"
+    fed, method = build({"fraction": 0.5}, clients=8, blacklist=2)
+    table = numpy.column_stack([numpy.ones(8), numpy.ones(8), numpy.ones(8), numpy.full(8, 9.0), numpy.arange(8.0)])
+    fed.store.put_tensor(utility.TABLE, table)
+    for number in range(1, 30):
+        assert not {6, 7} & set(method.selection.choose(fed, number).tolist()), "two of eight"
+    _, plain = build({"fraction": 0.5}, clients=8)
+    assert any({6, 7} & set(plain.selection.choose(fed, number).tolist()) for number in range(1, 30))
+    fed, method = build({"fraction": 1.0}, clients=8, blacklist=2)
+    fed.store.put_tensor(utility.TABLE, table)
+    assert sorted(method.selection.choose(fed, 1).tolist()) == [*range(8)], "there are no others to fill up with"
+
+
+def test_more_start_than_are_needed() -> None:
+    fed, method = build({"fraction": 0.5}, clients=8, over_commit=1.3)
+    first = method.selection.choose(fed, 0)
+    assert first.tolist() == selection.draw(0, 0, 8, 1.0)[:5].tolist(), "5.2"
+    outcome = outcome_of(fed, round_of(fed, clients=first.tolist()))
+    costs = [replace(cost, seconds=own) for cost, own in zip(outcome.costs, (5, 9, 4, 3, 2), strict=True)]
+    outcome = replace(outcome, costs=tuple(costs))
+    outcome.result.probes["squared_losses"] = [[1.0, 2.0, 6.0]] * 5
+    assert method.duration(fed, outcome) == 5
+    assert method.upload(fed, outcome).positions == (0, 2, 3, 4)
+    method.selection.observe(fed, outcome)
+    table = fed.store.get_tensor(utility.TABLE)
+    assert table[first, utility.TIMES].tolist() == [1, 0, 1, 1, 1]
+    assert table[first[1], utility.LAST] == 0, "its work was in vain"
+    assert len(method.selection.choose(fed, 1)) == 5
+    everyone = build({"fraction": 1.0}, clients=8, over_commit=1.3)
+    assert len(everyone[1].selection.choose(everyone[0], 0)) == 8, "there are no more"
+
+
+def test_a_run_with_over_commitment_and_blacklist(tmp_path) -> None:
+    options = {"clients": 8, "rounds": 4, "method.over_commit": 1.5, "method.blacklist": 1}
+    own, other = (tiny(tmp_path / name, given, "oort") for name, given in (("own", options), ("plain", {"clients": 8})))
+    assert own.metrics["flops_paper"][-1] == 1.5 * other.metrics["flops_paper"][-1], "six start for four"
+    assert not numpy.array_equal(model_of(own.directory), model_of(other.directory))
+
+
 def test_everybody_taking_part_is_fedavg(tmp_path) -> None:
     own = tiny(tmp_path / "oort", {"fraction": 1.0, "rounds": 3}, "oort")
     other = tiny(tmp_path / "fedavg", {"fraction": 1.0, "rounds": 3}, "fedavg")
@@ -115,7 +158,9 @@ def test_it_chooses_otherwise_than_fedavg(tmp_path) -> None:
     assert not numpy.array_equal(model_of(own.directory), model_of(other.directory))
 
 
-@pytest.mark.parametrize("bad", ["exploration=1.5", "cutoff=0", "percentile=101", "window=0", "explore=1"])
+@pytest.mark.parametrize(
+    "bad", ["exploration=1.5", "cutoff=0", "percentile=101", "window=0", "explore=1", "over_commit=0.9", "blacklist=-1"]
+)
 def test_bad_parameters(tmp_path, bad) -> None:
     with pytest.raises(InputError, match=bad.split("=")[0]):
         tiny(tmp_path / "run", {f"method.{bad.split('=')[0]}": float(bad.split("=")[1])}, "oort")
