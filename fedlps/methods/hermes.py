@@ -5,25 +5,41 @@ Li, Sun, Zeng, Zhang, Li, Chen. MobiCom 2021. https://doi.org/10.1145/3447993.34
 
 from pydantic import Field
 
-from fedlps.recipe import Method, Parameters, accounting, aggregation, evaluation, objective, register, shrinking, terms
+from fedlps.recipe import (
+    Method,
+    Parameters,
+    accounting,
+    aggregation,
+    evaluation,
+    gate,
+    objective,
+    register,
+    shrinking,
+    terms,
+)
 from fedlps.run.config import Config
 
 
 class HermesParameters(Parameters):
-    """The thresholds are those of the FedLPS authors' script for MNIST."""
+    """When to drop units, and how many."""
 
-    accuracy: float = Field(default=0.5, ge=0, description="validation accuracy above which a client drops units")
-    share: float = Field(default=0.5, ge=0, le=1, description="share of the parameters at which it stops")
-    step: float = Field(default=10.0, ge=0, le=100, description="percentile of a layer's unit norms below which")
+    start: float | None = Field(
+        default=None, ge=0, description="validation accuracy to exceed before dropping; null: the published one"
+    )
+    end: float | None = Field(
+        default=None, ge=0, le=1, description="share of the parameters at which a client stops; null: the published one"
+    )
+    share: float = Field(default=0.1, ge=0, le=1, description="quantile of a layer's unit norms below which they go")
     penalty: float = Field(default=0.001, ge=0, description="weight of the group lasso over units, lambda")
 
 
 @register("hermes", HermesParameters, __doc__)
 def hermes(parameters: HermesParameters, config: Config) -> Method:
     """The unit set is the client's state; what it holds travels both ways, and is what is tested."""
-    units = shrinking.ShrinkingUnits(parameters.accuracy, parameters.share, parameters.step)
+    start = gate.published_threshold(config.data.name) if parameters.start is None else parameters.start
+    end = shrinking.published_end(config.data.name) if parameters.end is None else parameters.end
     return Method(
-        download=units,
+        download=shrinking.ShrinkingUnits(start, end, parameters.share),
         objective=terms.each(objective.cross_entropy(), penalty=parameters.penalty),
         aggregation=aggregation.residuals("uniform_holders"),
         state=(shrinking.held_units(),),
@@ -31,6 +47,6 @@ def hermes(parameters: HermesParameters, config: Config) -> Method:
         accounting=accounting.Accounting(
             up=shrinking.uploaded_bytes,
             down=shrinking.received_bytes,
-            besides=shrinking.validation_flops(parameters.share),
+            besides=shrinking.validation_flops(end),
         ),
     )

@@ -77,7 +77,11 @@ class LayerSubsets:
         return ComposedModels(self.composed).test(federation, number, global_parameters)
 
     def composed(self, federation: Federation, client: int, parameters: torch.Tensor, number: int) -> torch.Tensor:
-        """The client's submodel of the global parameters (P,) with its own head, 0 elsewhere."""
+        """The client's submodel of the global parameters (P,) with its own head, 0 elsewhere; all of them before it has
+        trained a head.
+        """
+        if self.own_head and federation.store.get_client(client, HEAD) is None:
+            return parameters
         own = self._with_head(federation, client, parameters)
         if not self.sliced:
             return own

@@ -79,6 +79,14 @@ def test_contributors_are_averaged_and_heads_stay(monkeypatch, weighted: bool, w
     assert own[:4].tolist() == pytest.approx([want] * 4)
 
 
+def test_who_has_no_head_yet_is_tested_with_the_global_model() -> None:
+    fed, method = build()
+    parameters = torch.arange(35.0, dtype=torch.float64)
+    assert torch.equal(method.evaluation.composed(fed, 2, parameters, 0), parameters)
+    fed.store.put_client(2, "head", {"parameters": numpy.ones(15)})
+    assert not torch.equal(method.evaluation.composed(fed, 2, parameters, 0), parameters)
+
+
 def test_layers_are_counted_with_the_head() -> None:
     fed, method = build(weighted=True)
     assert method.evaluation.weight(fed, outcome_of(fed, round_of(fed)), 0) == 2

@@ -91,6 +91,10 @@ def test_at_density_1_it_is_fedavg_with_equal_weights(tmp_path) -> None:
     own = tiny(tmp_path / "own", {"rounds": 3, "method.density": 1}, "fedspa")
     other = tiny(tmp_path / "other", {"rounds": 3, "aggregation.rule": "uniform"}, "fedavg")
     numpy.testing.assert_array_equal(model_of(own.directory), model_of(other.directory))
+    with RunStore.read(own.directory) as store:
+        masks = [store.get_client(client, "mask")["mask"] for client in store.clients("mask")]
+    assert masks
+    assert all(numpy.unpackbits(mask, count=len(model_of(own.directory))).all() for mask in masks)
     sparse = tiny(tmp_path / "sparse", {"rounds": 3}, "fedspa")
     assert not numpy.array_equal(model_of(sparse.directory), model_of(other.directory))
 

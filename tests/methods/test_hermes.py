@@ -24,13 +24,13 @@ def units(*own: int, size: int = 4) -> torch.Tensor:
 def test_units_of_small_norm_are_dropped() -> None:
     norms = torch.tensor([*range(10, 0, -1), 5], dtype=torch.float64)
     everything = torch.cat([torch.arange(10, dtype=torch.int32), torch.zeros(1, dtype=torch.int32)])
-    counts, kept = shrinking.without_small(((10, 1), everything), norms, (10, 1), 10)
+    counts, kept = shrinking.without_small(((10, 1), everything), norms, (10, 1), 0.1)
     assert counts == (9, 1), "a single unit stays"
     assert kept.tolist() == [*range(9), -1, 0]
-    counts, kept = shrinking.without_small((counts, kept), norms, (10, 1), 10)
+    counts, kept = shrinking.without_small((counts, kept), norms, (10, 1), 0.1)
     assert counts == (8, 1)
     assert kept.tolist() == [*range(8), -1, -1, 0]
-    counts, _ = shrinking.without_small(((10, 1), everything), torch.ones(11), (10, 1), 10)
+    counts, _ = shrinking.without_small(((10, 1), everything), torch.ones(11), (10, 1), 0.1)
     assert counts == (10, 1), "equal norms are not strictly below"
 
 
@@ -38,9 +38,9 @@ def test_the_gate() -> None:
     """A model must be accurate enough and large enough to lose units; nothing is stored by looking."""
     wide = 35
     for given, want in (
-        ({"accuracy": 0.5, "share": 0.5}, 3),
-        ({"accuracy": 1.0, "share": 0.5}, 4),
-        ({"accuracy": 0.5, "share": 1.0}, 4),
+        ({"start": 0.5, "end": 0.5}, 3),
+        ({"start": 1.0, "end": 0.5}, 4),
+        ({"start": 0.5, "end": 1.0}, 4),
     ):
         fed, method = build(**given)
         right = torch.from_numpy(numpy.random.default_rng(0).normal(size=wide))
@@ -50,6 +50,31 @@ def test_the_gate() -> None:
         (hold,) = method.download(fed, round_of(fed, clients=[0], parameters=right))
         assert hold.counts == (want,)
         assert not fed.store.clients
+
+
+def test_published_thresholds() -> None:
+    """Section 18's, by data set; given ones come first."""
+    published = {"mnist": (0.5, 0.5), "cifar10": (0.45, 0.3), "cifar100": (0.25, 0.3), "tinyimagenet": (0.06, 0.4)}
+    recipe, config = METHODS["hermes"], federation(method="hermes").config
+    for data, wanted in (published | {"digits": (0.5, 0.5)}).items():
+        named = config.model_copy(update={"data": config.data.model_copy(update={"name": data})})
+        own = recipe.build(recipe.parameters(), named).download
+        assert (own.start, own.end) == wanted
+        own = recipe.build(recipe.parameters(start=0.7, end=0.2), named).download
+        assert (own.start, own.end) == (0.7, 0.2)
+
+
+def test_units_that_all_hold_are_plainly_averaged_and_the_others_stand_still() -> None:
+    fed, method = build()
+    start = torch.arange(35.0, dtype=torch.float64)
+    outcome_models = [([0, 2], torch.full((35,), value, dtype=torch.float64)) for value in (1.0, 2.0, 6.0)]
+    outcome = outcome_of(fed, round_of(fed, clients=[0, 1, 2], parameters=start), models=submodels(fed, outcome_models))
+    got = method.aggregation(fed, outcome, method.upload(fed, outcome))
+    inside = torch.tensor([*range(4), *range(8, 12), 16, 18, 20, 22, 24, 26, 28, 30, 32, 33, 34])
+    torch.testing.assert_close(got[inside], torch.full((len(inside),), 3.0, dtype=torch.float64))
+    outside = torch.ones(35, dtype=torch.bool)
+    outside[inside] = False
+    assert torch.equal(got[outside], start[outside])
 
 
 def test_norms_are_those_of_the_held_entries() -> None:
@@ -93,7 +118,7 @@ def test_costs() -> None:
 
 
 def test_without_gate_and_penalty_it_is_plain_averaging(tmp_path) -> None:
-    overrides = {"method.accuracy": 1.1, "method.penalty": 0, "rounds": 3}
+    overrides = {"method.start": 1.1, "method.penalty": 0, "rounds": 3}
     own = tiny(tmp_path / "hermes", overrides, "hermes")
     other = tiny(tmp_path / "fedavg", {"aggregation.rule": "uniform", "rounds": 3}, "fedavg")
     numpy.testing.assert_allclose(model_of(own.directory), model_of(other.directory), rtol=1e-5, atol=1e-6)
@@ -102,7 +127,7 @@ def test_without_gate_and_penalty_it_is_plain_averaging(tmp_path) -> None:
 
 
 def test_units_are_lost_for_good(tmp_path) -> None:
-    run = tiny(tmp_path / "run", {"method.accuracy": 0, "fraction": 1.0, "rounds": 6, "epochs": 3}, "hermes")
+    run = tiny(tmp_path / "run", {"method.start": 0, "fraction": 1.0, "rounds": 6, "epochs": 3}, "hermes")
     with RunStore.read(run.directory) as store:
         counts = [int(store.get_client(client, "units")["counts"][0]) for client in range(4)]
     assert min(counts) < 12
