@@ -163,7 +163,7 @@ def test_clients_trained_one_at_a_time_give_the_same_bits(finished: Finished, tm
 @every_method
 def test_the_order_of_the_clients_changes_nothing_but_rounding(tmp_path, monkeypatch, method) -> None:
     """The cohort backwards."""
-    given = {**SMALL, "rounds": 1}
+    given = {**SMALL, "rounds": 1, "model.name": "mlp", "model.hidden": [8, 6]}
     runs = [fedlps.run("digits", method=method, out=tmp_path / "run", overrides=given)]
     begin = Simulation._begin
 
