@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy
 import torch
 
+from fedlps_kernels import native
+
 EXECUTORS = ("reference", "cpu", "cuda")
 TOLERANCES = {"float64": 1e-9, "float32": 2e-4}  # of an array's largest magnitude
 DOUBLE = TOLERANCES["float64"]  # of the kinds that are float64 under either dtype
@@ -45,6 +47,8 @@ def missing(executor: str) -> str | None:
         present = False
     if not present:
         return f"--executor: got {executor}, which is not in this build"
+    if executor == "cpu" and native.why_not():
+        return f"--executor: got cpu, but {native.why_not()}"
     if executor == "cuda" and not torch.cuda.is_available():
         return "--executor: got cuda, but torch finds no CUDA device"
     return None

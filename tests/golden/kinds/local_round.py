@@ -6,18 +6,19 @@ from typing import Any
 
 import numpy
 import torch
+from torch import nn
 
 from fedlps.engine.cohort import from_batches
 from fedlps.engine.plan import Hold, Job, Learned, Plan, Segment
 from fedlps.engine.reference import ReferenceExecutor
-from fedlps.engine.result import Part
+from fedlps.engine.result import Executor, Part
 from fedlps.models import chain
 from fedlps.program import Program
 from fedlps.recipe import download, objective
 from fedlps.trace import derive
 from fedlps_kernels import gather_weights, select_units
 from tests.golden.compare import close, exact
-from tests.golden.options import Options
+from tests.golden.options import Options, SkippedError
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def run(case: Mapping[str, Any], arrays: Mapping[str, numpy.ndarray], options: O
     program = derive(module, shape)
     samples = CaseSamples(options.cast(arrays["x"]).numpy(), arrays["y"])
     dtype = getattr(torch, options.dtype)
-    executor = ReferenceExecutor(program, module, samples, dtype=dtype)
+    executor = _executor(options.executor, program, module, samples, dtype)
     received = options.cast(arrays["params"])
     job = _job(case, program, received, options.cast(arrays["redundancy"]))
     batches = [numpy.array(batch, dtype=numpy.int64) for batch in case["batches"]]
@@ -67,6 +68,16 @@ def run(case: Mapping[str, Any], arrays: Mapping[str, numpy.ndarray], options: O
         *close("redundancy_out", redundancy, arrays["redundancy_out"], options.tolerance),
         *close("residual", residual.numpy(), arrays["residual"], options.tolerance),
     ]
+
+
+def _executor(name: str, program: Program, module: nn.Module, samples: CaseSamples, dtype: torch.dtype) -> Executor:
+    if name == "reference":
+        return ReferenceExecutor(program, module, samples, dtype=dtype)
+    if any(step.kind == "norm" for step in program.steps):
+        raise SkippedError(f"the {name} engine carries no norm steps")
+    from fedlps.engine.cpu import CpuExecutor  # only a build that has it is asked for it
+
+    return CpuExecutor(program, samples, dtype=dtype)
 
 
 def _job(case: Mapping[str, Any], program: Program, received: torch.Tensor, redundancy: torch.Tensor) -> Job:
