@@ -34,11 +34,32 @@ def test_definition_by_hand():
 
 
 @given(case=cases())
-def test_there_and_back_keeps_the_kept_entries(case):
-    parameters = case.values(case.clients, case.layout.parameters)
+def test_there_and_back_keeps_the_kept_entries(isa, dtype, case):
+    parameters = case.values(case.clients, case.layout.parameters, dtype=dtype)
     submodels = case.kept, case.counts, case.layout
     back = scatter_weights(gather_weights(parameters, *submodels, case.capacity), *submodels)
     assert_same("flat", back, torch.where(case.mask(), parameters, 0))
+
+
+@given(case=cases())
+def test_back_and_there_keeps_every_submodel(isa, dtype, case):
+    """Whatever a compact vector holds behind its submodel's end."""
+    submodels = case.kept, case.counts, case.layout
+    compact = case.values(case.clients, case.capacity, dtype=dtype)
+    again = gather_weights(scatter_weights(compact, *submodels), *submodels, case.capacity)
+    sizes = case.layout.compact_sizes(case.counts)
+    assert_same("compact", again, compact.where(torch.arange(case.capacity) < sizes[:, None], 0))
+
+
+@given(case=cases())
+def test_the_places_of_a_submodel_are_its_entries(isa, case):
+    """Gathering the numbers of the entries gives `Layout.entries`, each kept entry once."""
+    numbers = torch.arange(case.layout.parameters, dtype=torch.float64)[None]
+    gathered = gather_weights(numbers, case.kept, case.counts, case.layout, case.capacity)
+    for client in range(case.clients):
+        entries = case.layout.entries(case.kept[client], case.counts[client])
+        assert_same("entries", gathered[client, : len(entries)].long(), entries)
+        assert len(entries.unique()) == len(entries) == case.mask()[client].sum()
 
 
 def test_all_units_kept_is_the_flat_vector(isa, dtype):

@@ -47,6 +47,41 @@ def test_definition_takes_the_largest(selection):
             assert kept[client, first:last].tolist() == chosen + [-1] * (last - first - count)
 
 
+@given(data=st.data(), size=st.integers(1, 150), score=SCORES)
+def test_one_unit_all_units_and_all_equal(isa, dtype, data, size, score):
+    """Groups wider than any register: the first of the largest, everybody, and the first ones of a tie of all."""
+    row = torch.tensor(data.draw(st.lists(SCORES, min_size=size, max_size=size)), dtype=dtype)
+    groups, numbers = torch.tensor([0, size]), torch.arange(size, dtype=torch.int32)
+
+    def chosen(scores: torch.Tensor, count: int) -> torch.Tensor:
+        return select_units(scores[None], torch.tensor([[count]], dtype=torch.int32), groups)[0]
+
+    ties = [unit for unit, value in enumerate(row.tolist()) if value == max(row.tolist())]
+    assert chosen(row, 1).tolist() == [ties[0]] + [-1] * (size - 1)
+    assert_same("all units", chosen(row, size), numbers)
+    count = data.draw(st.integers(0, size))
+    assert_same("equal scores", chosen(torch.full_like(row, score), count), numbers.where(numbers < count, -1))
+
+
+@given(selection=selections(), data=st.data())
+def test_a_nan_is_flagged_wherever_it_is(isa, dtype, selection, data):
+    """Kept or not, among infinities or not; the first one is named."""
+    scores, counts, groups = selection
+    if not scores.numel():
+        return
+    places = data.draw(st.sets(st.integers(0, scores.numel() - 1), min_size=1, max_size=3))
+    scores = scores.to(dtype)
+    scores.view(-1)[list(places)] = torch.nan
+    client, unit = divmod(min(places), scores.shape[1])
+    refuses(
+        select_units,
+        {"scores": scores, "counts": counts, "groups": groups},
+        {},
+        ValueError,
+        f"client {client}, unit {unit}",
+    )
+
+
 def test_scores_that_float32_cannot_tell_apart_tie(isa):
     near = torch.tensor([[1.0, 1.0 + 2**-40, 1.0 - 2**-40]], dtype=torch.float64)
     arguments = torch.tensor([[1]], dtype=torch.int32), torch.tensor([0, 3])
