@@ -5,7 +5,7 @@ Li, Hu, Beirami, Smith. ICML 2021. https://arxiv.org/abs/2012.04221 (algorithm 1
 
 from pydantic import Field
 
-from fedlps.recipe import Method, Parameters, aggregation, evaluation, objective, personal, register
+from fedlps.recipe import Method, Parameters, aggregation, counts, evaluation, objective, personal, register
 from fedlps.run.config import Config
 
 
@@ -27,4 +27,5 @@ def ditto(parameters: DittoParameters, config: Config) -> Method:
         ),
         aggregation=aggregation.residuals(config.aggregation.rule),
         evaluation=evaluation.PersonalModels(personal.own_models),
+        measure=counts.pulling(),
     )

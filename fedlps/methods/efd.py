@@ -5,7 +5,7 @@ NeurIPS 2021, https://arxiv.org/abs/2102.13451)
 """
 
 from fedlps.randomness import Purpose
-from fedlps.recipe import Method, Parameters, accounting, aggregation, capable, download, ratio, register
+from fedlps.recipe import Method, Parameters, accounting, aggregation, capable, counts, download, ratio, register
 from fedlps.run.config import Config
 
 NUMBER = 6  # of its streams
@@ -24,4 +24,5 @@ def efd(parameters: ExtendedDropoutParameters, config: Config) -> Method:
         aggregation=aggregation.residuals("holders"),
         evaluation=capable.CapableModels(),
         accounting=accounting.Accounting(down=accounting.held_entries()),
+        measure=counts.rows_and_columns(),
     )

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from fedlps.engine.cohort import Indices
 from fedlps.randomness import Purpose, stream
-from fedlps.recipe import Method, Parameters, accounting, aggregation, capable, download, register
+from fedlps.recipe import Method, Parameters, accounting, aggregation, capable, counts, download, register
 from fedlps.recipe.eucb import Agent
 from fedlps.recipe.federation import Federation, Floats, Outcome
 from fedlps.run.config import Config
@@ -73,4 +73,5 @@ def fedmp(parameters: FedMPParameters, config: Config) -> Method:
         accounting=accounting.Accounting(
             down=accounting.held_entries(), besides=lambda federation, round_, position: federation.program.size
         ),
+        measure=counts.rows_and_columns(),
     )

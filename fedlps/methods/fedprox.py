@@ -5,7 +5,7 @@ Li, Sahu, Zaheer, Sanjabi, Talwalkar, Smith. MLSys 2020. https://arxiv.org/abs/1
 
 from pydantic import Field
 
-from fedlps.recipe import Method, Parameters, aggregation, objective, register
+from fedlps.recipe import Method, Parameters, aggregation, counts, objective, register
 from fedlps.run.config import Config
 
 
@@ -21,4 +21,5 @@ def fedprox(parameters: FedProxParameters, config: Config) -> Method:
     return Method(
         objective=objective.cross_entropy(objective.towards_received(parameters.mu / 2, "sum")),
         aggregation=aggregation.residuals(config.aggregation.rule),
+        measure=counts.pulling(),
     )

@@ -5,7 +5,18 @@ Alam, Liu, Yan, Zhang. NeurIPS 2022. https://arxiv.org/abs/2212.01548
 
 from pydantic import Field
 
-from fedlps.recipe import Method, Parameters, accounting, aggregation, capable, download, objective, ratio, register
+from fedlps.recipe import (
+    Method,
+    Parameters,
+    accounting,
+    aggregation,
+    capable,
+    counts,
+    download,
+    objective,
+    ratio,
+    register,
+)
 from fedlps.run.config import Config
 
 
@@ -25,4 +36,5 @@ def fedrolex(parameters: FedRolexParameters, config: Config) -> Method:
         aggregation=aggregation.residuals("uniform_holders"),
         evaluation=capable.CapableModels(),
         accounting=accounting.Accounting(down=accounting.held_entries()),
+        measure=counts.rows_and_columns(),
     )

@@ -12,6 +12,7 @@ from fedlps.recipe import (
     Parameters,
     accounting,
     aggregation,
+    counts,
     drop_grow,
     evaluation,
     personal_mask,
@@ -53,4 +54,5 @@ def fedspa(parameters: FedSpaParameters, config: Config) -> Method:
         accounting=accounting.Accounting(
             up=personal_mask.sent_bytes(first, always=True), down=personal_mask.received_bytes(first)
         ),
+        measure=counts.sparse_kernels(),
     )

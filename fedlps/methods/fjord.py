@@ -11,7 +11,18 @@ from pydantic import Field
 
 from fedlps.engine.plan import Hold, Job, Pass, Plan
 from fedlps.randomness import Purpose, stream
-from fedlps.recipe import Method, Parameters, accounting, aggregation, capable, download, objective, ratio, register
+from fedlps.recipe import (
+    Method,
+    Parameters,
+    accounting,
+    aggregation,
+    capable,
+    counts,
+    download,
+    objective,
+    ratio,
+    register,
+)
 from fedlps.recipe.federation import Federation, Round
 from fedlps.run.config import Config, Share
 from fedlps.run.values import Allowed
@@ -43,6 +54,7 @@ def fjord(parameters: FjordParameters, config: Config) -> Method:
         aggregation=aggregation.residuals("holders"),
         evaluation=capable.CapableModels(),
         accounting=accounting.Accounting(down=accounting.held_entries()),
+        measure=counts.rows_and_columns(),
     )
 
 

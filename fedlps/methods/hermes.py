@@ -10,6 +10,7 @@ from fedlps.recipe import (
     Parameters,
     accounting,
     aggregation,
+    counts,
     evaluation,
     gate,
     objective,
@@ -49,4 +50,5 @@ def hermes(parameters: HermesParameters, config: Config) -> Method:
             down=shrinking.received_bytes,
             besides=shrinking.validation_flops(end),
         ),
+        measure=counts.rows_and_columns(),
     )

@@ -13,6 +13,7 @@ from fedlps.recipe import (
     accounting,
     aggregation,
     capable,
+    counts,
     download,
     objective,
     present_classes,
@@ -45,4 +46,5 @@ def heterofl(parameters: HeteroFLParameters, config: Config) -> Method:
         aggregation=aggregation.residuals("uniform_holders"),
         evaluation=capable.CapableModels(partial(capable.on_leading_units, whole=whole)),
         accounting=accounting.Accounting(down=accounting.held_entries(), weights=accounting.held_rows),
+        measure=counts.rows_and_columns(),
     )

@@ -10,6 +10,7 @@ from fedlps.recipe import (
     Parameters,
     accounting,
     aggregation,
+    counts,
     evaluation,
     gate,
     lottery,
@@ -45,4 +46,5 @@ def lotteryfl(parameters: LotteryFLParameters, config: Config) -> Method:
         accounting=accounting.Accounting(
             up=personal_mask.sent_bytes(first), down=personal_mask.received_bytes(first), besides=tickets.gate_flops
         ),
+        measure=counts.sparse_kernels(),
     )

@@ -97,22 +97,17 @@ class Accounting:
         return tuple(self._client(federation, round_, plan, position) for position in range(len(round_.clients)))
 
     def _client(self, federation: Federation, round_: Round, plan: Plan, position: int) -> LocalCost:
-        config, samples = federation.config, len(round_.training[position])
         jobs = [job for job in plan.jobs if job.client == position]
-        batches = -(-samples // config.batch)  # the paper counts a short last batch as a full one
         paper, executed = 0, self.besides(federation, round_, position) if self.besides else 0
         for job in jobs:
-            steps = config.epochs * batches
-            lengths = numpy.tile(
-                numpy.minimum(samples - numpy.arange(batches) * config.batch, config.batch), config.epochs
-            )
+            samples = step_samples(federation, round_, job)
             own = paper_weights(federation.program, job)
-            for number, (segment, first, last) in enumerate(_spans(job, steps)):
+            for number, (segment, first, last) in enumerate(spans(job, len(samples))):
                 held = self.weights(federation, round_, job, number) if self.weights else own
                 counted = max(1, sum(one.widths is None for one in segment.passes))
                 passes = counted if self.passes is None else self.passes
-                paper += 3 * passes * paper_flops(federation.program, held) * ((last - first) * config.batch)
-                executed += _executed(federation.program, job, segment, lengths[first:last])
+                paper += 3 * passes * paper_flops(federation.program, held) * (last - first) * federation.config.batch
+                executed += _executed(federation.program, job, segment, samples[first:last])
         upload = next((job for job in jobs if job.destination == "upload"), jobs[0])
         up = self.up(federation, round_, position, upload)
         down = self.down(federation, round_, position, upload)
@@ -136,7 +131,13 @@ def paper_weights(program: Program, job: Job) -> tuple[int, ...]:
     return tuple(counted)
 
 
-def _spans(job: Job, steps: int) -> list[tuple[Segment, int, int]]:
+def step_samples(federation: Federation, round_: Round, job: Job) -> list[int]:
+    """How many samples each step of a job sees; the paper counts them all as a whole batch."""
+    config, own = federation.config, len(round_.training[job.client])
+    return [min(own - first, config.batch) for first in range(0, own, config.batch)] * config.epochs
+
+
+def spans(job: Job, steps: int) -> list[tuple[Segment, int, int]]:
     """Each segment with its first and last step."""
     spans, done = [], 0
     for segment in job.segments:
@@ -146,7 +147,7 @@ def _spans(job: Job, steps: int) -> list[tuple[Segment, int, int]]:
     return spans
 
 
-def _executed(program: Program, job: Job, segment: Segment, lengths: numpy.ndarray) -> int:
+def _executed(program: Program, job: Job, segment: Segment, samples: list[int]) -> int:
     """Operations on real samples of a segment's steps, all passes. Elementwise masks save nothing; absent layers do."""
     present = [_any(job.hold.mask, layer.weight, layer.rows * layer.fan_in) for layer in program.layers]
     trained = [
@@ -155,7 +156,7 @@ def _executed(program: Program, job: Job, segment: Segment, lengths: numpy.ndarr
     ]
     total = 0
     for one in segment.passes:
-        for step, length in enumerate(lengths.tolist()):
+        for step, length in enumerate(samples):
             counts = job.hold.counts if one.widths is None else one.widths[step]
             if counts is not None:
                 weights = submodel_weights(program, counts)
@@ -163,7 +164,7 @@ def _executed(program: Program, job: Job, segment: Segment, lengths: numpy.ndarr
                 total += length * training_flops(program, inside, trained)
     if segment.after_gradient:
         everything = submodel_weights(program, job.hold.counts)
-        total += int(lengths[0]) * training_flops(program, everything, [True] * len(everything))
+        total += samples[0] * training_flops(program, everything, [True] * len(everything))
     return total
 
 

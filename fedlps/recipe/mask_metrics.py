@@ -8,9 +8,11 @@ import numpy
 import torch
 
 from fedlps.cost import VALUE_BYTES
+from fedlps.recipe import counts
 from fedlps.recipe.consensus import BEFORE, client_masks, server_masks
 from fedlps.recipe.federation import Federation, Outcome
 from fedlps.recipe.first_stage import COST
+from fedlps.recipe.mask_accounting import trained_weights
 from fedlps.recipe.method import Measure
 from fedlps.recipe.weight_masks import Places, capacity, maskable
 
@@ -24,7 +26,7 @@ def agreement(conv_only: bool, density: float) -> Measure:
     client and new server mask; mask_mismatch_rounds: of the server's masks before and after. density: of the maskable
     weights of the server's model that are not 0; density_all: of all parameters. communication_saved: uplink of whole
     models over the uplink so far; communication_ideal: the same if only the maskable weights that are kept were sent.
-    first_stage_*: what came before round 1.
+    first_stage_*: what came before round 1. flops_sparse: `fedlps.recipe.counts`.
     """
 
     def measure(federation: Federation, outcome: Outcome, parameters: torch.Tensor) -> dict[str, float]:
@@ -46,6 +48,7 @@ def agreement(conv_only: bool, density: float) -> Measure:
             "density_all": nonzero[1] / len(parameters),
             "communication_saved": _saved(federation, outcome, len(alive), alive.tolist()),
             "communication_ideal": 1 / density,
+            **counts.sparse_kernels(trained_weights(conv_only))(federation, outcome, parameters),
             "first_stage_flops_paper": float(flops),
             "first_stage_flops_executed": float(executed),
             "first_stage_bytes_up": float(sent),
