@@ -10,7 +10,7 @@ TOLERANCE = 1e-12  # in float64
 
 def close(name: str, got, want, tolerance: float) -> None:
     """Same shape and dtype; NaN where wanted; errors of at most this fraction of the largest finite entry."""
-    got, want = (values.numpy() if isinstance(values, torch.Tensor) else numpy.asarray(values) for values in (got, want))
+    got, want = numpy.asarray(got), numpy.asarray(want)
     assert got.shape == want.shape, f"{name}: got shape {got.shape}, want {want.shape}"
     assert got.dtype == want.dtype, f"{name}: got {got.dtype}, want {want.dtype}"
     finite = numpy.isfinite(want)

@@ -55,7 +55,7 @@ class Setting:
 
     @classmethod
     def of(cls, build: Callable[[], nn.Module], dtype: torch.dtype = torch.float64) -> "Setting":
-        """Client 0 has two epochs and a bit, client 1 one epoch and a bit, client 2 a single step; short last batches."""
+        """Client 0 has two epochs and a bit, client 1 one and a bit, client 2 a single step; last batches are short."""
         program, engine, reference = both(build(), SHAPE, samples(SHAPE, CLASSES, COUNT), dtype)
         rng = numpy.random.default_rng(5)
         sizes = ((9, 9, 4, 9, 9, 4, 9), (5, 5, 2, 5), (1,))
@@ -103,7 +103,7 @@ def _jobs(draw: st.DrawFn, setting: Setting, client: int, depths: int) -> Job:
     return Job(
         client,
         Hold(counts, units, mask, depth),
-        draw(_segments(setting, STEPS_PER_CLIENT[client], counts)),
+        draw(_segments(setting, STEPS_PER_CLIENT[client])),
         start=setting.other(client) if draw(st.booleans()) else None,
         pulls=pulls,
         scale=tuple(rng.uniform(0.5, 2, len(counts)).tolist()) if draw(st.booleans()) else None,
@@ -114,7 +114,7 @@ def _jobs(draw: st.DrawFn, setting: Setting, client: int, depths: int) -> Job:
 
 
 @st.composite
-def _segments(draw: st.DrawFn, setting: Setting, steps: int, counts: tuple[int, ...]) -> tuple[Segment, ...]:
+def _segments(draw: st.DrawFn, setting: Setting, steps: int) -> tuple[Segment, ...]:
     """Up to three segments; some of them may find no step left."""
     segments, done = [], 0
     for number in range(draw(st.integers(1, 3))):
@@ -129,7 +129,7 @@ def _segments(draw: st.DrawFn, setting: Setting, steps: int, counts: tuple[int, 
                 draw(st.sampled_from([0.0, 0.02])),
                 draw(st.sampled_from([0.0, 0.1, 1e6])),
                 asked,
-                draw(_passes(setting.program, own, counts)),
+                draw(_passes(setting.program, own)),
                 setting.mask(0.5, 9) if draw(st.booleans()) else None,
                 carry_velocity=number > 0 and draw(st.booleans()),
                 after=after,
@@ -141,7 +141,7 @@ def _segments(draw: st.DrawFn, setting: Setting, steps: int, counts: tuple[int, 
 
 
 @st.composite
-def _passes(draw: st.DrawFn, program: Program, steps: int, counts: tuple[int, ...]) -> tuple[Pass, ...]:
+def _passes(draw: st.DrawFn, program: Program, steps: int) -> tuple[Pass, ...]:
     """Up to three passes; the first is always taken, and later ones may refer to those that are."""
     passes: list[Pass] = []
     for number in range(draw(st.sampled_from([1, 1, 2, 3]))):
@@ -150,8 +150,7 @@ def _passes(draw: st.DrawFn, program: Program, steps: int, counts: tuple[int, ..
             (draw(st.sampled_from(taken)), draw(st.sampled_from([-0.2, 0.3])))
             for _ in range(draw(st.integers(0, 2)) if taken else 0)
         )
-        narrow = [program.counts(ratio) for ratio in (0.5, 0.2, 1.0)]
-        widths = [tuple(map(min, own, counts)) for own in narrow] + ([None] if number else [])
+        widths = [*map(program.counts, (0.5, 0.2, 1.0)), *([None] if number else [])]
         batch = draw(st.sampled_from([0, 0, 0, 1, 2, -1]))
         teachers = [place for place in taken if passes[place].batch == batch]  # outputs for the same samples
         passes.append(

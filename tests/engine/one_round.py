@@ -1,4 +1,4 @@
-"""A round of all kinds of jobs in float32, and what it leaves. `python -m tests.engine.one_round FILE.npz` stores it."""
+"""A round of all kinds of jobs in float32; `python -m tests.engine.one_round FILE.npz` stores what it leaves."""
 
 import sys
 from dataclasses import replace

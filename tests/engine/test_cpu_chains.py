@@ -26,9 +26,14 @@ COUNT = 60  # samples
 def setting(drawn: tuple[nn.Sequential, Shape], seed: int, dtype: torch.dtype = torch.float64):
     """Program, engine, reference, parameters and a generator."""
     module, shape = drawn
-    classes = module(torch.zeros(2, *shape)).shape[1]
-    program, engine, reference = both(module, shape, samples(shape, classes, COUNT, seed % 1000), dtype)
+    data = samples(shape, classes_of(drawn), COUNT, seed % 1000)
+    program, engine, reference = both(module, shape, data, dtype)
     return program, engine, reference, start_of(program, seed, dtype), numpy.random.default_rng(seed)
+
+
+def classes_of(drawn: tuple[nn.Sequential, Shape]) -> int:
+    module, shape = drawn
+    return module(torch.zeros(2, *shape)).shape[1]
 
 
 def submodels(program, parameters: torch.Tensor, rng: numpy.random.Generator) -> Submodels:
@@ -82,10 +87,9 @@ def test_of_equal_entries_of_a_window_the_first_is_the_largest(drawn, seed) -> N
     Their sums are exact, so that every order of summation ties.
     """
     module, shape = drawn
-    program, engine, reference, start, rng = setting(drawn, seed)
-    data = samples(shape, program.classes, COUNT)
+    rng, data = numpy.random.default_rng(seed), samples(shape, classes_of(drawn), COUNT)
     data.inputs[:] = rng.choice([-0.5, 0, 0, 0.5], size=data.inputs.shape)
-    _, engine, reference = both(module, shape, data)
+    program, engine, reference = both(module, shape, data)
     start = torch.from_numpy(rng.choice([-0.25, 0, 0.25], size=program.size))
     hold = Hold(program.counts(1), first_units(program, program.counts(1)))
     plan, cohort = Plan((Job(0, hold, (Segment(0.1),)),), PROBES), cohort_of([list(range(20))])

@@ -126,14 +126,16 @@ ALONE: dict[str, Term] = {
     "at several": passing(Pass(), Pass(batch=2, weight=0.0), Pass(batch=-1, at=((0, -0.1), (1, 0.3)), weight=-0.5)),
     "widths": passing(Pass(widths=tuple(LEADING))),
     "widths under momentum": lambda setting, job: replace(
-        passing(Pass(widths=tuple(LEADING)))(setting, job),
-        segments=tuple(
-            replace(segment, momentum=0.8, weight_decay=0.1)
-            for segment in passing(Pass(widths=tuple(LEADING)))(setting, job).segments
+        job,
+        segments=(
+            Segment(0.2, 0.8, 0.1, passes=(Pass(widths=tuple(LEADING[: STEPS_PER_CLIENT[job.client]])),)),
         ),
     ),
     "teacher": passing(Pass(), Pass(widths=tuple(LEADING), teacher=0)),
-    "passes left out": passing(Pass(), Pass(widths=(None, (1, 1, 1), None, (2, 2, 2), None, None, (1, 2, 1)), teacher=0)),
+    "widths of units that are not held": passing(Pass(widths=((6, 5, 7), (4, 4, 5)) * 4)),
+    "passes left out": passing(
+        Pass(), Pass(widths=(None, LEADING[0], None, LEADING[2], None, None, LEADING[3]), teacher=0)
+    ),
     "start": lambda setting, job: replace(job, start=setting.other(job.client)),
     "pulls": lambda setting, job: replace(job, pulls=(Pull(0.3, setting.other(1)),)),
     "two pulls": lambda setting, job: replace(job, pulls=(Pull(0.3, setting.other(1)), Pull(0.7, setting.start))),
