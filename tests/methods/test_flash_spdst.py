@@ -7,13 +7,16 @@ import torch
 from fedlps.errors import InputError
 from fedlps.methods import METHODS
 from fedlps.models import chain
+from fedlps.program import initial_parameters
 from fedlps.randomness import Purpose, stream
 from fedlps.recipe.consensus import MASKS, server_masks
 from fedlps.recipe.first_stage import COST
+from fedlps.recipe.mask_accounting import course_of
 from fedlps.recipe.mask_metrics import mismatch
-from fedlps.recipe.weight_masks import balanced, maskable, random_mask
+from fedlps.recipe.weight_masks import balanced, maskable, ones, random_mask
 from fedlps.run.store import RunStore
 from fedlps.trace import derive
+from tests.methods.widths import built
 from tests.recipe.federations import SHAPE, STEPS, federation, round_of
 from tests.running import model_of, tiny
 
@@ -87,6 +90,28 @@ def test_costs() -> None:
     assert spent[2] == 2 * 2, "two clients send their masks"
     dense = 3 * 9 * (2 * 2 * 16 + 3 * 2 * 12)
     assert spent[1] == 2 * (dense + 2 * 35), "two clients, three epochs of nine samples, two boundaries"
+
+
+def test_the_first_stage_pays_by_the_mask_of_each_epoch(monkeypatch) -> None:
+    """Two layers of 16 that gain and lose weights; two clients, four epochs of three batches of four."""
+    fed, method = built("flash-spdst", (4, 4), density=0.5, first_share=0.5, first_epochs=4)
+    plans, train = [], fed.executor.train
+
+    def noted(parameters, plan, batches):
+        plans.append(plan)
+        return train(parameters, plan, batches)
+
+    monkeypatch.setattr(fed.executor, "train", noted)
+    assert method.prologue is not None
+    method.prologue(fed, torch.from_numpy(initial_parameters(fed.program, 0)))
+    wanted, seen = 0, set()
+    for job in plans[0].jobs:
+        masks = [ones(job.hold.mask, maskable(fed.program)), *course_of(job).kept.values()]
+        assert len(masks) == 4
+        seen |= set(map(tuple, masks))
+        wanted += sum(3 * 12 * (2 * a + 4 + 2 * b + 4 + 2 * 12 + 3) for a, b in masks)
+    assert len(seen) > 1, "else the case shows nothing"
+    assert fed.store.get_tensor(COST)[0] == wanted
 
 
 def test_without_a_first_stage_all_layers_are_equally_dense() -> None:
