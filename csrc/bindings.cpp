@@ -8,6 +8,7 @@
 #include "common/arrays.h"
 #include "common/parallel.h"
 #include "cpu/isa.h"
+#include "engine_bindings.h"
 #ifdef FEDLPS_HAS_CUDA
 #include "cuda/runtime.h"
 #endif
@@ -235,6 +236,7 @@ PYBIND11_MODULE(_native, module) {
     module.def("scatter_weights", &scatter_weights);
     module.def("scatter_update", &scatter_update);
     module.def("scatter_aggregate", &scatter_aggregate);
+    bind_engine(module);
     module.def("available_isas", &available_isa_names, "Instruction sets that this machine runs, fastest last.");
     module.def("isa", [] { return std::string(isa().name); }, "The instruction set in use.");
     module.def("use_isa", &use_named_isa, "Use another instruction set from now on.");

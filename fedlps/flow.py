@@ -46,6 +46,7 @@ class Flow:
     group: int
     spread: int = 1
     layer: int | None = None  # the layer that directly made it, before anything else
+    step: int = -1  # the step of the chain that made it; -1: it is the sample
     trained: bool = True  # parameters stand before it, so that a gradient flows back
 
 
@@ -59,6 +60,7 @@ class Trace:
     parents: list[int] = field(default_factory=list)  # union-find over groups
     sealed: set[int] = field(default_factory=set)  # groups that must stay whole
     steps: list[Step] = field(default_factory=list)
+    exits: list[int] = field(default_factory=list)  # the steps whose outputs are the model's
     obstacle: str | None = None  # the first reason why the module is no chain
 
     def root(self, group: int) -> int:
@@ -91,9 +93,16 @@ class Trace:
         """Note why the module is no chain; the first reason stays."""
         self.obstacle = self.obstacle or why
 
-    def step(self, kind: StepKind, node: fx.Node, *, layer: int | None = None, window: tuple[int, int, int]) -> None:
-        """Append a step of the chain. window: kernel, stride, padding."""
-        self.steps.append(Step(kind, len(self.steps) - 1, shape_of(node)[1:], layer, *window))
+    def step(
+        self, kind: StepKind, node: fx.Node, source: Flow, *, layer: int | None = None, window: tuple[int, int, int]
+    ) -> None:
+        """Append a step of the chain that reads a flow. window: kernel, stride, padding."""
+        self.steps.append(Step(kind, source.step, shape_of(node)[1:], layer, *window))
+
+    @property
+    def last(self) -> int:
+        """The number of the last step."""
+        return len(self.steps) - 1
 
 
 NO_WINDOW = (1, 1, 0)
@@ -117,11 +126,13 @@ def through(trace: Trace, node: fx.Node, child: nn.Module | None, inputs: list[F
         return _norm(trace, node, child, source, source.layer)
     positions = _flattened(node, child, shape)
     if positions is not None:
-        trace.step("flatten", node, window=NO_WINDOW)
-        return Flow(source.group, source.spread * positions, trained=source.trained)
+        trace.step("flatten", node, source, window=NO_WINDOW)
+        return Flow(source.group, source.spread * positions, step=trace.last, trained=source.trained)
     if isinstance(child, ZERO_PRESERVING):
-        _elementwise_or_pooling(trace, node, child)
-        return Flow(source.group, source.spread, trained=source.trained)
+        if not isinstance(child, nn.Identity):
+            _elementwise_or_pooling(trace, node, child, source, shape)
+            source = replace(source, step=trace.last)
+        return Flow(source.group, source.spread, step=source.step, trained=source.trained)
     if node.op == "call_function" and node.target in ADDITIONS and len(inputs) == 2:
         trace.no_chain(f"step {node.name} adds two branches")
         if inputs[0].spread == inputs[1].spread and len({shape_of(side) for side in node.all_input_nodes}) == 1:
@@ -145,12 +156,12 @@ def _layer(trace: Trace, node: fx.Node, child: nn.Conv2d | nn.Linear, source: Fl
     layer = layer_of(trace, name, child, shape_of(node), source)
     trace.layers.append(layer)
     if isinstance(child, nn.Linear):
-        trace.step("linear", node, layer=number, window=NO_WINDOW)
+        trace.step("linear", node, source, layer=number, window=NO_WINDOW)
     elif (window := _window(child)) is not None:
-        trace.step("conv", node, layer=number, window=window)
+        trace.step("conv", node, source, layer=number, window=window)
     else:
         trace.no_chain(f"conv {name} is not square, or is dilated, or pads with other than zeros")
-    return Flow(layer.row_group, 1, number)
+    return Flow(layer.row_group, 1, number, trace.last)
 
 
 def layer_of(trace: Trace, name: str, child: nn.Conv2d | nn.Linear, output: tuple[int, ...], source: Flow) -> Layer:
@@ -184,8 +195,8 @@ def _norm(trace: Trace, node: fx.Node, child: nn.BatchNorm1d | nn.BatchNorm2d, s
     )
     if child.eps != CHAIN_EPS:
         trace.no_chain(f"norm {node.target} has eps {child.eps}, a chain's is {CHAIN_EPS}")
-    trace.step("norm", node, layer=layer, window=NO_WINDOW)
-    return Flow(source.group, source.spread)
+    trace.step("norm", node, source, layer=layer, window=NO_WINDOW)
+    return Flow(source.group, source.spread, step=trace.last)
 
 
 def _same_as(node: fx.Node) -> nn.Module | None:
@@ -199,9 +210,13 @@ def _same_as(node: fx.Node) -> nn.Module | None:
         return None
 
 
-def _elementwise_or_pooling(trace: Trace, node: fx.Node, child: nn.Module) -> None:
+def _elementwise_or_pooling(
+    trace: Trace, node: fx.Node, child: nn.Module, source: Flow, shape: tuple[int, ...]
+) -> None:
     if isinstance(child, nn.ReLU):
-        trace.step("relu", node, window=NO_WINDOW)
+        trace.step("relu", node, source, window=NO_WINDOW)
+    elif isinstance(child, nn.AdaptiveAvgPool2d) and child.output_size in (1, (1, 1)) and _square(shape[2:]):
+        trace.step("avgpool", node, source, window=(shape[2], shape[2], 0))
     elif isinstance(child, nn.MaxPool2d | nn.AvgPool2d):
         kernel = child.kernel_size
         plain = _square(kernel) and child.stride == kernel and child.padding in (0, (0, 0)) and not child.ceil_mode
@@ -210,8 +225,9 @@ def _elementwise_or_pooling(trace: Trace, node: fx.Node, child: nn.Module) -> No
         if not plain:
             trace.no_chain(f"pooling {node.target} overlaps, pads or is not square")
         size = kernel if isinstance(kernel, int) else kernel[0]
-        trace.step("maxpool" if isinstance(child, nn.MaxPool2d) else "avgpool", node, window=(size, size, 0))
-    elif not isinstance(child, nn.Identity):
+        kind: StepKind = "maxpool" if isinstance(child, nn.MaxPool2d) else "avgpool"
+        trace.step(kind, node, source, window=(size, size, 0))
+    else:
         trace.no_chain(f"step {node.name} is an activation or pooling that a chain does not have")
 
 

@@ -18,7 +18,7 @@ StepKind = Literal["conv", "linear", "norm", "relu", "maxpool", "avgpool", "flat
 
 @dataclass(frozen=True)
 class Step:
-    """One operation of a chain. `input` is the step it reads (-1: the sample); `layer` its weighted layer, if any."""
+    """One operation of a chain. `input` is the step it reads (-1: the sample); `layer` its layer in flat order, if any."""
 
     kind: StepKind
     input: int
@@ -87,7 +87,7 @@ class Program:
 
     parameters lists the flat vector in the order of the module's `parameters()`; plain maps the parameters that belong
     to no layer to the values the module was built with. steps is empty where the module is no chain; obstacle then
-    says why.
+    says why. exits are the steps whose outputs are the model's: the last one, or several where the chain branches.
     """
 
     input_shape: tuple[int, ...]
@@ -98,6 +98,7 @@ class Program:
     plain: dict[str, numpy.ndarray]
     batch_statistics: bool = False  # a norm sees the whole batch, so outputs depend on a sample's neighbours
     steps: tuple[Step, ...] = ()
+    exits: tuple[int, ...] = ()
     obstacle: str | None = None
 
     @property

@@ -42,6 +42,9 @@ def derive(module: nn.Module, input_shape: tuple[int, ...]) -> Program:
         else:
             classes = _walk(trace, graph, input_shape)
     layers, groups = _number_groups(trace)
+    order = sorted(range(len(layers)), key=lambda number: trace.layers[number].weight)
+    flat = {number: place for place, number in enumerate(order)}
+    steps = tuple(replace(step, layer=None if step.layer is None else flat[step.layer]) for step in trace.steps)
     owned = {offset for layer in layers for offset in (layer.weight, layer.bias, layer.scale, layer.shift)}
     plain = {
         parameter.name: tensor.detach().to(torch.float64).numpy().copy()
@@ -58,7 +61,8 @@ def derive(module: nn.Module, input_shape: tuple[int, ...]) -> Program:
         parameters=parameters,
         plain=plain,
         batch_statistics=any(map(_is_batch_norm, module.modules())),
-        steps=() if trace.obstacle else tuple(trace.steps),
+        steps=() if trace.obstacle else steps,
+        exits=() if trace.obstacle else tuple(trace.exits),
         obstacle=trace.obstacle,
     )
 
@@ -86,7 +90,6 @@ def _walk(trace: Trace, graph: fx.GraphModule, input_shape: tuple[int, ...]) -> 
     modules = dict(graph.named_modules())
     flows: dict[fx.Node, Flow] = {}
     called: set[int] = set()
-    previous: fx.Node | None = None
     for node in graph.graph.nodes:
         if _is_size(node):
             continue  # numbers, through which no units flow
@@ -95,21 +98,19 @@ def _walk(trace: Trace, graph: fx.GraphModule, input_shape: tuple[int, ...]) -> 
             flows[node] = Flow(-1, trained=False)
         elif node.op == "output":
             trace.seal(*(flows[source].group for source in sources))
-            if sources != [previous]:
-                trace.no_chain("its output is not its last step")
+            trace.exits = [flows[source].step for source in sources]
             return _classes({shape_of(source) for source in sources})
         elif node.op == "get_attr":
             flows[node] = Flow(-1)
             trace.no_chain(f"it reads the parameter or buffer {node.target} itself")
         else:
-            if sources != [previous]:
-                trace.no_chain(f"step {node.name} does not read the step before it alone")
+            if len(sources) != 1:
+                trace.no_chain(f"step {node.name} does not read one other step alone")
             child = modules.get(str(node.target)) if node.op == "call_module" else None
             held = {id(tensor) for tensor in child.parameters()} if child is not None else set()
             inputs = [flows[source] for source in sources]
             flows[node] = _used_again(trace, held, inputs) if held & called else through(trace, node, child, inputs)
             called |= held
-        previous = node
     raise InputError("model: has no output")
 
 

@@ -22,6 +22,7 @@ constexpr const char* dtype_name() {
     using Value = std::remove_const_t<T>;
     if constexpr (std::is_same_v<Value, float>) return "float32";
     if constexpr (std::is_same_v<Value, double>) return "float64";
+    if constexpr (std::is_same_v<Value, std::uint8_t>) return "uint8";
     if constexpr (std::is_same_v<Value, std::int32_t>) return "int32";
     if constexpr (std::is_same_v<Value, std::int64_t>) return "int64";
 }

@@ -27,4 +27,39 @@ template <class T>
 void aggregate_row(const Layout&, const Cohort&, bool, std::int64_t, std::int64_t, std::span<const T>,
                    std::span<const T>, std::span<double>, std::span<T>);
 
+template <class T>
+void conv_forward(const Conv<T>&);
+template <class T>
+void conv_expand(const Conv<T>&);
+template <class T>
+void conv_input_gradient(const Conv<T>&);
+template <class T>
+void conv_weight_gradient(const Conv<T>&);
+template <class T>
+void linear_weight_gradient(const Conv<T>&);
+template <class T>
+void pool_forward(const Pool<T>&);
+template <class T>
+void pool_backward(const Pool<T>&);
+template <class T>
+void loss(Loss<T>&);
+template <class T>
+void softmax(std::int64_t, std::int64_t, const T*, T*);
+template <class T>
+void add(std::int64_t, double, const T*, T*);
+template <class T>
+void pull(std::int64_t, double, const T*, const T*, T*);
+template <class T>
+void keep(std::int64_t, const std::uint8_t*, T*);
+template <class T>
+double squares(std::int64_t, const T*);
+template <class T>
+void sgd(std::int64_t, double, double, double, double, const std::uint8_t*, const T*, T*, T*);
+template <class T>
+bool finite(std::int64_t, const T*);
+template <class T>
+void row_sums(std::int64_t, std::int64_t, const T*, T*);
+template <class T>
+void load_samples(const Source<T>&, const std::int64_t*, const Image&, T*);
+
 }  // namespace fedlps::FEDLPS_ISA

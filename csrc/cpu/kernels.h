@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "common/layout.h"
+#include "cpu/image.h"
 
 namespace fedlps {
 
@@ -32,6 +33,35 @@ struct Kernels {
     void (*aggregate_row)(const Layout&, const Cohort&, bool holders, std::int64_t layer, std::int64_t row,
                           std::span<const T> parameters, std::span<const T> residuals, std::span<double> scratch,
                           std::span<T> result);
+
+    void (*conv_forward)(const Conv<T>&);
+    // Expands the gradient of the outputs, and sums it for the bias. Before conv_input_gradient and
+    // linear_weight_gradient; before conv_weight_gradient where the input's gradient is wanted.
+    void (*conv_expand)(const Conv<T>&);
+    void (*conv_input_gradient)(const Conv<T>&);
+    void (*conv_weight_gradient)(const Conv<T>&);
+    void (*linear_weight_gradient)(const Conv<T>&);
+    void (*pool_forward)(const Pool<T>&);
+    void (*pool_backward)(const Pool<T>&);
+    void (*loss)(Loss<T>&);
+    // Probabilities (classes, batch) of logits.
+    void (*softmax)(std::int64_t classes, std::int64_t batch, const T* logits, T* probabilities);
+
+    // to += factor * from.
+    void (*add)(std::int64_t size, double factor, const T* from, T* to);
+    // gradient += coefficient * (weights - reference).
+    void (*pull)(std::int64_t size, double coefficient, const T* weights, const T* reference, T* gradient);
+    // Zero where the mask is.
+    void (*keep)(std::int64_t size, const std::uint8_t* mask, T* values);
+    double (*squares)(std::int64_t size, const T* values);
+    // q = factor * gradient + weight_decay * w; v = momentum * v + q; w -= lr * v. No velocity: w -= lr * q. Where the
+    // mask is zero nothing changes; null: everything may.
+    void (*sgd)(std::int64_t size, double lr, double weight_decay, double momentum, double factor,
+                const std::uint8_t* mask, const T* gradient, T* weights, T* velocity);
+    bool (*finite)(std::int64_t size, const T* values);
+    // sums[row] += sum of a row's |weights|.
+    void (*row_sums)(std::int64_t rows, std::int64_t columns, const T* weights, T* sums);
+    void (*load_samples)(const Source<T>&, const std::int64_t* indices, const Image&, T* values);
 };
 
 struct InstructionSet {

@@ -6,7 +6,11 @@ namespace {
 
 template <class T>
 constexpr Kernels<T> table{unit_abs_sum<T>,    select_units<T>,   importance_step<T>, gather_weights<T>,
-                           scatter_weights<T>, scatter_update<T>, aggregate_row<T>};
+                           scatter_weights<T>, scatter_update<T>, aggregate_row<T>,
+                           conv_forward<T>,    conv_expand<T>,    conv_input_gradient<T>,
+                           conv_weight_gradient<T>, linear_weight_gradient<T>, pool_forward<T>, pool_backward<T>,
+                           loss<T>, softmax<T>, add<T>, pull<T>, keep<T>, squares<T>, sgd<T>, finite<T>, row_sums<T>,
+                           load_samples<T>};
 
 // The name of the namespace, as text.
 #define FEDLPS_TEXT(name) #name

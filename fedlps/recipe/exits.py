@@ -49,6 +49,8 @@ def with_exits(module: nn.Module, program: Program) -> nn.Module:
     """
     if program.obstacle is not None:
         raise InputError(f"model: exits need a chain, but {program.obstacle}")
+    if len(program.exits) > 1:
+        raise InputError(f"model: got {len(program.exits)} exits already, expected one")
     edges = _edges(program.steps)
     if not edges:
         raise InputError("model: got no depths, expected two pooling steps or two hidden layers at least")

@@ -1,0 +1,88 @@
+// What the convolution's kernels share.
+#pragma once
+
+#include "cpu/declarations.h"
+#include "cpu/image.h"
+#include "cpu/vector.h"
+
+namespace fedlps::FEDLPS_ISA {
+
+// Implementations by their number of rows, from 1.
+template <class Function>
+struct Tiles {
+    Function of[MOST_TILES];
+    std::int64_t most;
+};
+
+// Rows divided into blocks of nearly one size.
+struct Blocks {
+    std::int64_t rows, count;
+
+    Blocks(std::int64_t rows, std::int64_t most) : rows(rows), count((rows + most - 1) / most) {}
+    struct Block {
+        std::int64_t first, rows;
+    };
+    Block operator[](std::int64_t block) const {
+        const std::int64_t first = rows * block / count;
+        return {first, rows * (block + 1) / count - first};
+    }
+};
+
+// The line buffers of a block's rows.
+template <class T>
+std::int64_t line_pitch(const Conv<T>& conv) {
+    return conv.width * conv.in.batch + SLACK;
+}
+
+inline void copy_entries(const auto* from, std::int64_t count, auto* to) {
+    for (std::int64_t entry = 0; entry < count; ++entry) to[entry] = from[entry];
+}
+
+// One output row of a channel, (width * batch), to where its readers find it.
+template <class T>
+void write_line(std::span<const Target<T>> targets, std::int64_t channel, std::int64_t y, std::int64_t width,
+                const T* line) {
+    for (const Target<T>& target : targets) {
+        const Image& image = target.image;
+        T* row = target.values + image.row(channel, y);
+        if (image.phases == 1) {
+            copy_entries(line, width * image.batch, row + image.column(image.padding));
+            continue;
+        }
+        for (std::int64_t x = 0; x < width; ++x)
+            copy_entries(line + x * image.batch, image.batch, row + image.column(x + image.padding));
+    }
+}
+
+// The sum of what the readers of a row left as its gradient, in their order.
+template <class T>
+void read_line(std::span<const Target<T>> targets, std::int64_t channel, std::int64_t y, std::int64_t width, T* line) {
+    bool first = true;
+    for (const Target<T>& target : targets) {
+        const Image& image = target.image;
+        const T* row = target.gradient + image.row(channel, y);
+        for (std::int64_t x = 0; x < width; ++x) {
+            const T* from = row + image.column(x + image.padding);
+            T* to = line + x * image.batch;
+            if (first)
+                copy_entries(from, image.batch, to);
+            else
+                for (std::int64_t sample = 0; sample < image.batch; ++sample) to[sample] += from[sample];
+        }
+        first = false;
+    }
+}
+
+// (rows, columns) to (columns, rows).
+template <class T>
+void transpose(const T* from, std::int64_t rows, std::int64_t columns, T* to) {
+    constexpr std::int64_t BLOCK = 16;  // a block's cache lines stay while they are written
+    for (std::int64_t first = 0; first < columns; first += BLOCK) {
+        const std::int64_t last = first + BLOCK < columns ? first + BLOCK : columns;
+        for (std::int64_t row = 0; row < rows; ++row)
+            for (std::int64_t column = first; column < last; ++column)
+                to[column * rows + row] = from[row * columns + column];
+    }
+}
+
+}  // namespace fedlps::FEDLPS_ISA

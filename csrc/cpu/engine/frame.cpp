@@ -1,0 +1,127 @@
+#include "cpu/engine/frame.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace fedlps {
+
+template <class T>
+Frame<T>::Frame(const Kernels<T>& kernels, const Program& program, Job<T>& job)
+    : kernels_(kernels), program_(program), job_(job), layout_(program.layout, job.counts) {
+    weights.resize(layout_.size);
+    if (!job.velocity.empty()) velocity.resize(layout_.size);
+    references.assign(job.pulls.size(), std::vector<T>(layout_.size));
+    if (!job.mask.empty()) mask_.resize(layout_.size);
+    if (job.learned) outside_.resize(program.units());
+    gather();
+}
+
+template <class T>
+template <class Visit>
+void Frame<T>::for_each_entry(const Visit& visit) const {
+    std::int64_t compact = 0;
+    const auto units = [&](std::int64_t group, std::int64_t index) {
+        return group < 0 ? index : std::int64_t{job_.kept[program_.layout.groups[group] + index]};
+    };
+    for (std::size_t number = 0; number < layout_.layers.size(); ++number) {
+        const Layer& layer = program_.layout.layers[number];
+        const CompactLayer& held = layout_.layers[number];
+        for (std::int64_t row = 0; row < held.rows; ++row)
+            for (std::int64_t column = 0; column < held.columns; ++column) {
+                const std::int64_t flat = layer.weight + (units(layer.row_group, row) * layer.columns +
+                                                          units(layer.column_group, column)) * layer.inner;
+                for (std::int64_t entry = 0; entry < layer.inner; ++entry) visit(compact++, flat + entry);
+            }
+        for (const std::int64_t vector : {layer.bias, layer.scale, layer.shift})
+            for (std::int64_t row = 0; vector >= 0 && row < held.rows; ++row)
+                visit(compact++, vector + units(layer.row_group, row));
+    }
+}
+
+template <class T>
+void Frame<T>::gather() {
+    kernels_.gather_weights(program_.layout, submodel(), job_.parameters, weights);
+    if (!velocity.empty()) kernels_.gather_weights(program_.layout, submodel(), job_.velocity, velocity);
+    for (std::size_t pull = 0; pull < references.size(); ++pull)
+        kernels_.gather_weights(program_.layout, submodel(), job_.pulls[pull].reference, references[pull]);
+    if (!mask_.empty())
+        for_each_entry([&](std::int64_t compact, std::int64_t flat) { mask_[compact] = job_.mask[flat]; });
+    if (outside_.empty()) return;
+    std::vector<T> within(outside_.size());
+    std::fill(outside_.begin(), outside_.end(), T{0});
+    absolute_sums(within);
+    kernels_.unit_abs_sum(program_.layout, job_.parameters, outside_);
+    for (std::size_t unit = 0; unit < outside_.size(); ++unit) outside_[unit] -= within[unit];
+}
+
+template <class T>
+void Frame<T>::scatter() {
+    const auto write = [&](const std::vector<T>& from, std::span<T> to) {
+        for_each_entry([&](std::int64_t compact, std::int64_t flat) { to[flat] = from[compact]; });
+    };
+    write(weights, job_.parameters);
+    if (!velocity.empty()) write(velocity, job_.velocity);
+}
+
+template <class T>
+void Frame<T>::absolute_sums(std::span<T> sums) const {
+    std::copy(outside_.begin(), outside_.end(), sums.begin());
+    std::vector<T> rows;
+    for (std::size_t number = 0; number < layout_.layers.size(); ++number) {
+        const std::int64_t group = program_.layout.layers[number].row_group;
+        if (group < 0) continue;
+        const CompactLayer& held = layout_.layers[number];
+        rows.assign(held.rows, T{0});
+        kernels_.row_sums(held.rows, held.width(), weights.data() + held.weight, rows.data());
+        const std::int64_t first = program_.layout.groups[group];
+        for (std::int64_t row = 0; row < held.rows; ++row) sums[first + job_.kept[first + row]] += rows[row];
+    }
+}
+
+template <class T>
+void Frame<T>::add_to(const T* values, std::span<T> full) const {
+    for_each_entry([&](std::int64_t compact, std::int64_t flat) { full[flat] += values[compact]; });
+}
+
+template <class T>
+void Frame<T>::add_gate_gradients(const T* at, const T* gradient, std::span<T> units) const {
+    for (std::size_t number = 0; number < layout_.layers.size(); ++number) {
+        const std::int64_t group = program_.layout.layers[number].row_group;
+        if (group < 0) continue;
+        const CompactLayer& held = layout_.layers[number];
+        const std::int64_t first = program_.layout.groups[group];
+        for (std::int64_t row = 0; row < held.rows; ++row) {
+            double total = held.bias < 0 ? 0.0 : double{at[held.bias + row]} * double{gradient[held.bias + row]};
+            const std::int64_t start = held.weight + row * held.width();
+            for (std::int64_t entry = start; entry < start + held.width(); ++entry)
+                total += double{at[entry]} * double{gradient[entry]};
+            units[first + job_.kept[first + row]] += static_cast<T>(total);
+        }
+    }
+}
+
+template <class T>
+void Frame<T>::add_penalty(double penalty, T* gradient) const {
+    const auto trains = [&](std::int64_t entry) { return mask_.empty() || mask_[entry]; };
+    for (std::size_t number = 0; number < layout_.layers.size(); ++number) {
+        if (program_.layout.layers[number].row_group < 0) continue;
+        const CompactLayer& held = layout_.layers[number];
+        for (std::int64_t row = 0; row < held.rows; ++row) {
+            const std::int64_t start = held.weight + row * held.width(), end = start + held.width();
+            const std::int64_t bias = held.bias < 0 ? -1 : held.bias + row;
+            double squares = 0;
+            for (std::int64_t entry = start; entry < end; ++entry)
+                if (trains(entry)) squares += double{weights[entry]} * double{weights[entry]};
+            if (bias >= 0 && trains(bias)) squares += double{weights[bias]} * double{weights[bias]};
+            const T factor = static_cast<T>(penalty / std::max(std::sqrt(squares), 1e-30));
+            for (std::int64_t entry = start; entry < end; ++entry)
+                if (trains(entry)) gradient[entry] += factor * weights[entry];
+            if (bias >= 0 && trains(bias)) gradient[bias] += factor * weights[bias];
+        }
+    }
+}
+
+template class Frame<float>;
+template class Frame<double>;
+
+}  // namespace fedlps

@@ -1,0 +1,54 @@
+// What a client holds at the moment, gathered: the vectors that training works on, in compact order.
+#pragma once
+
+#include <vector>
+
+#include "cpu/engine/job.h"
+#include "cpu/engine/program.h"
+#include "cpu/kernels.h"
+
+namespace fedlps {
+
+template <class T>
+class Frame {
+  public:
+    Frame(const Kernels<T>& kernels, const Program& program, Job<T>& job);
+
+    // Gathers what job.kept says from the full vectors.
+    void gather();
+    // Writes the weights and the velocity back to the full vectors.
+    void scatter();
+
+    const CompactLayout& layout() const { return layout_; }
+    std::int64_t size() const { return layout_.size; }
+    const std::uint8_t* mask() const { return mask_.empty() ? nullptr : mask_.data(); }
+    // Sums of |weights| over each unit's rows, kept columns or not: (U).
+    void absolute_sums(std::span<T> sums) const;
+    // Adds values of the kept entries to a full vector.
+    void add_to(const T* values, std::span<T> full) const;
+    // units += weights * gradient, summed over each kept unit's row and bias: the gradient of its gate.
+    void add_gate_gradients(const T* weights, const T* gradient, std::span<T> units) const;
+    // gradient += penalty * direction of each thinned layer's unit, over the entries that train (group lasso).
+    void add_penalty(double penalty, T* gradient) const;
+
+    std::vector<T> weights, velocity;
+    std::vector<std::vector<T>> references;  // of the pulls
+
+  private:
+    Submodel submodel() const { return {job_.kept, job_.counts}; }
+    // Calls visit(compact, flat) for each kept entry.
+    template <class Visit>
+    void for_each_entry(const Visit& visit) const;
+
+    const Kernels<T>& kernels_;
+    const Program& program_;
+    Job<T>& job_;
+    CompactLayout layout_;
+    std::vector<std::uint8_t> mask_;
+    std::vector<T> outside_;  // (U), of each unit's row what is not kept
+};
+
+extern template class Frame<float>;
+extern template class Frame<double>;
+
+}  // namespace fedlps

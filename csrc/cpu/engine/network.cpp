@@ -1,0 +1,196 @@
+#include "cpu/engine/network.h"
+
+#include <algorithm>
+
+namespace fedlps {
+
+namespace {
+
+// A step and what is fused behind it.
+struct Fused {
+    std::int64_t step;
+    std::int64_t last;  // the step whose output is the stage's
+    std::int64_t pool;
+    bool relu;
+};
+
+// How steps hang together, and which of them the exits need.
+struct Readers {
+    std::vector<std::vector<std::int64_t>> of;  // per step
+    std::vector<bool> needed, exit;
+
+    Readers(const Program& program, std::int64_t exits)
+        : of(program.steps.size()), needed(program.steps.size()), exit(program.steps.size()) {
+        for (std::int64_t number = 0; number < exits; ++number) {
+            exit[program.exits[number]] = true;
+            for (std::int64_t step = program.exits[number]; step >= 0 && !needed[step]; step = program.steps[step].input)
+                needed[step] = true;
+        }
+        for (std::size_t step = 0; step < of.size(); ++step)
+            if (needed[step] && program.steps[step].input >= 0)
+                of[program.steps[step].input].push_back(static_cast<std::int64_t>(step));
+    }
+
+    // The only reader of a step, -1 if there are several, none, or the output is the model's.
+    std::int64_t only(std::int64_t step) const { return of[step].size() == 1 && !exit[step] ? of[step].front() : -1; }
+};
+
+Fused fuse(const Program& program, const Readers& readers, std::int64_t step) {
+    const ProgramStep& first = program.steps[step];
+    const bool weighted = first.kind == StepKind::conv || first.kind == StepKind::linear;
+    Fused fused{step, step, 1, first.kind == StepKind::relu};
+    for (std::int64_t next = readers.only(step); next >= 0; next = readers.only(next)) {
+        const ProgramStep& behind = program.steps[next];
+        if (behind.kind == StepKind::relu && !fused.relu && first.kind != StepKind::avgpool)
+            fused.relu = true;
+        else if (behind.kind == StepKind::maxpool && behind.kernel == 2 && weighted && fused.pool == 1)
+            fused.pool = 2;
+        else
+            break;
+        fused.last = next;
+    }
+    return fused;
+}
+
+}  // namespace
+
+template <class T>
+Network<T>::Network(const Kernels<T>& kernels, const Program& program, std::span<const std::int32_t> counts,
+                    std::int64_t batch, std::int64_t exits, const double* scale, bool training, Arena<T>& arena)
+    : kernels_(kernels), layout_(program.layout, counts), counts_(counts), batch_(batch) {
+    const Readers readers(program, exits);
+    partly_ = exits < static_cast<std::int64_t>(program.exits.size());
+    std::vector<std::int64_t> stage_of(program.steps.size(), -2);  // whose output a step's is
+    std::vector<Shape> shapes;                                     // of the stages' outputs
+    std::vector<bool> trained;                                     // parameters stand before or in the stage
+    std::vector<bool> taken(program.steps.size());
+
+    for (std::size_t number = 0; number < program.steps.size(); ++number) {
+        const auto step = static_cast<std::int64_t>(number);
+        if (!readers.needed[number] || taken[number]) continue;
+        const ProgramStep& is = program.steps[number];
+        const std::int64_t source = is.input < 0 ? -1 : stage_of[is.input];
+        if (is.kind == StepKind::flatten) {
+            stage_of[number] = source;
+            continue;
+        }
+        if (is.kind == StepKind::norm) throw std::invalid_argument("step: norm is not carried by the CPU engine");
+        const Fused fused = fuse(program, readers, step);
+        for (std::int64_t each = fused.step; each != fused.last; each = readers.only(each)) taken[readers.only(each)] = true;
+        const Shape from = source < 0 ? Shape{program.channels, program.height, program.width} : shapes[source];
+        const bool passes_gradient = training && source >= 0 && trained[source];
+
+        Stage stage{source, is.layer, {}, {}};
+        if (is.kind == StepKind::conv || is.kind == StepKind::linear) {
+            const Layer& layer = program.layout.layers[is.layer];
+            const bool linear = is.kind == StepKind::linear;
+            Conv<T> conv{};
+            const Shape in = linear ? Shape{from.channels * from.height * from.width, 1, 1} : from;
+            conv.rows = kept(layer.row_group, layer.rows);
+            conv.kernel = is.kernel, conv.stride = is.stride, conv.pool = fused.pool;
+            conv.in = {in.channels, in.height, in.width, is.padding, conv.stride * conv.pool, batch};
+            conv.height = is.height / fused.pool, conv.width = is.width / fused.pool;
+            conv.relu = fused.relu;
+            conv.scale = static_cast<T>(scale && layer.row_group >= 0 ? scale[layer.row_group] : 1.0);
+            T* input = arena.take(conv.in.size() + SLACK);
+            conv.input = input;
+            if (passes_gradient) conv.input_gradient = arena.take(conv.in.size() + SLACK);
+            if (training && (conv.relu || conv.pool > 1))
+                conv.codes = arena.take(conv.rows * conv.height * conv.width * batch + SLACK);
+            const Image image = linear ? Image{from.channels, from.height, from.width, 0, 1, batch} : conv.in;
+            connect(source, image, input, conv.input_gradient);
+            shapes.push_back({conv.rows, conv.height, conv.width});
+            trained.push_back(true);
+            stage.work = conv;
+        } else {
+            Pool<T> pool{};
+            pool.window = is.kind == StepKind::relu ? 1 : is.kernel;
+            pool.in = {from.channels, from.height, from.width, 0, 1, batch};
+            pool.height = from.height / pool.window, pool.width = from.width / pool.window;
+            pool.average = is.kind == StepKind::avgpool, pool.relu = fused.relu;
+            T* input = arena.take(pool.in.size() + SLACK);
+            pool.input = input;
+            if (passes_gradient) pool.input_gradient = arena.take(pool.in.size() + SLACK);
+            if (!pool.average) pool.codes = arena.take(from.channels * pool.height * pool.width * batch + SLACK);
+            connect(source, pool.in, input, pool.input_gradient);
+            shapes.push_back({from.channels, pool.height, pool.width});
+            trained.push_back(passes_gradient);
+            stage.work = pool;
+        }
+        stages_.push_back(std::move(stage));
+        stage_of[fused.last] = static_cast<std::int64_t>(stages_.size()) - 1;
+    }
+
+    for (std::int64_t exit = 0; exit < exits; ++exit) {
+        const Image image{program.classes, 1, 1, 0, 1, batch};
+        T* values = arena.take(image.size() + SLACK);
+        T* gradient = training ? arena.take(image.size() + SLACK) : nullptr;
+        logits_.push_back(values);
+        logit_gradients_.push_back(gradient);
+        connect(stage_of[program.exits[exit]], image, values, gradient);
+    }
+
+    ScratchSizes<T> most{Conv<T>{}};
+    for (Stage& stage : stages_)
+        if (Conv<T>* conv = std::get_if<Conv<T>>(&stage.work)) {
+            const ScratchSizes<T> sizes(*conv);
+            most.packed = std::max(most.packed, sizes.packed);
+            most.line = std::max(most.line, sizes.line);
+            most.partial = std::max(most.partial, sizes.partial);
+            if (training) conv->expanded = arena.take(sizes.expanded);
+        } else {
+            const Pool<T>& pool = std::get<Pool<T>>(stage.work);
+            most.line = std::max(most.line, pool.width * batch + SLACK);
+        }
+    T* packed = arena.take(most.packed);
+    T* line = arena.take(most.line);
+    T* partial = training ? arena.take(most.partial) : nullptr;
+    for (Stage& stage : stages_) {
+        std::visit([&](auto& work) { work.line = line, work.targets = stage.targets; }, stage.work);
+        if (Conv<T>* conv = std::get_if<Conv<T>>(&stage.work)) conv->packed = packed, conv->partial = partial;
+    }
+}
+
+template <class T>
+void Network<T>::connect(std::int64_t source, Image image, T* values, T* gradient) {
+    (source < 0 ? sample_ : stages_[source].targets).push_back({image, values, gradient});
+}
+
+template <class T>
+void Network<T>::forward(const Source<T>& source, const std::int64_t* indices, const T* weights) {
+    for (const Target<T>& target : sample_) kernels_.load_samples(source, indices, target.image, target.values);
+    for (Stage& stage : stages_) {
+        if (Conv<T>* conv = std::get_if<Conv<T>>(&stage.work)) {
+            const CompactLayer& layer = layout_.layers[stage.layer];
+            conv->weight = weights + layer.weight;
+            conv->bias = layer.bias < 0 ? nullptr : weights + layer.bias;
+            kernels_.conv_forward(*conv);
+        } else {
+            kernels_.pool_forward(std::get<Pool<T>>(stage.work));
+        }
+    }
+}
+
+template <class T>
+void Network<T>::backward(T* gradient) {
+    if (partly_) std::fill_n(gradient, layout_.size, T{0});
+    for (auto stage = stages_.rbegin(); stage != stages_.rend(); ++stage) {
+        Conv<T>* conv = std::get_if<Conv<T>>(&stage->work);
+        if (!conv) {
+            kernels_.pool_backward(std::get<Pool<T>>(stage->work));
+            continue;
+        }
+        const CompactLayer& layer = layout_.layers[stage->layer];
+        conv->weight_gradient = gradient + layer.weight;
+        conv->bias_gradient = layer.bias < 0 ? nullptr : gradient + layer.bias;
+        const bool linear = conv->linear();
+        if (linear || conv->input_gradient) kernels_.conv_expand(*conv);
+        (linear ? kernels_.linear_weight_gradient : kernels_.conv_weight_gradient)(*conv);
+        if (conv->input_gradient) kernels_.conv_input_gradient(*conv);
+    }
+}
+
+template class Network<float>;
+template class Network<double>;
+
+}  // namespace fedlps

@@ -1,0 +1,107 @@
+#include "cpu/engine/rounds.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "common/parallel.h"
+#include "cpu/engine/flush.h"
+#include "cpu/engine/training.h"
+
+namespace fedlps {
+
+namespace {
+
+// Multiplications per sample of a submodel, up to a factor.
+double work(const Program& program, std::span<const std::int32_t> counts) {
+    const CompactLayout layout(program.layout, counts);
+    double total = 1;
+    for (const ProgramStep& step : program.steps)
+        if (step.layer >= 0) {
+            const CompactLayer& layer = layout.layers[step.layer];
+            total += static_cast<double>(layer.rows * layer.width() * step.height * step.width);
+        }
+    return total;
+}
+
+// Calls body(item, worker) with flush-to-zero on, the items of most work first.
+template <class Body>
+void largest_first(const std::vector<double>& works, int threads, const Body& body) {
+    std::vector<std::int64_t> order(works.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return works[a] > works[b]; });
+    const int used = std::max(1, std::min(threads, static_cast<int>(works.size())));
+    parallel_for(static_cast<std::int64_t>(order.size()), used, [&](std::int64_t item, int worker) {
+        const FlushToZero flush;
+        body(order[item], worker);
+    });
+}
+
+constexpr std::int64_t EVALUATION_BATCH = 32;  // a larger one's activations leave the second cache
+
+}  // namespace
+
+template <class T>
+void local_round(const Kernels<T>& kernels, const Program& program, const Source<T>& source, std::span<Job<T>> jobs,
+                 int threads) {
+    std::vector<double> works;
+    for (const Job<T>& job : jobs) {
+        const std::int64_t samples = job.edges[job.last_step] - job.edges[job.first_step];
+        works.push_back(work(program, job.counts) * static_cast<double>(samples * std::max<std::size_t>(job.passes.size(), 1)));
+    }
+    std::vector<Arena<T>> arenas(static_cast<std::size_t>(std::max(threads, 1)));
+    largest_first(works, threads, [&](std::int64_t index, int worker) {
+        Training<T>(kernels, program, source, jobs[index], arenas[worker]).run();
+        arenas[worker].give_back();
+    });
+}
+
+template <class T>
+void evaluate(const Kernels<T>& kernels, const Program& program, const Source<T>& source, std::span<Model<T>> models,
+              int threads) {
+    std::vector<double> works;
+    for (const Model<T>& model : models)
+        works.push_back(work(program, model.counts) * static_cast<double>(model.samples.size()));
+    std::vector<Arena<T>> arenas(static_cast<std::size_t>(std::max(threads, 1)));
+    const auto exits = static_cast<std::int64_t>(program.exits.size());
+    largest_first(works, threads, [&](std::int64_t index, int worker) {
+        const Model<T>& model = models[index];
+        const auto size = static_cast<std::int64_t>(model.samples.size());
+        double total = 0;
+        std::vector<T> mean, log_probabilities;
+        std::vector<std::int64_t> labels;
+        for (const bool rest : {false, true}) {
+            const std::int64_t whole = size / EVALUATION_BATCH * EVALUATION_BATCH;
+            const std::int64_t start = rest ? whole : 0, end = rest ? size : whole;
+            if (start == end) continue;
+            const std::int64_t batch = rest ? end - start : EVALUATION_BATCH;
+            Network<T> network(kernels, program, model.counts, batch, exits, nullptr, false, arenas[worker]);
+            for (std::int64_t first = start; first < end; first += batch) {
+                network.forward(source, model.samples.data() + first, model.weights.data());
+                // a model with exits answers with the mean of their logits
+                mean.assign(program.classes * batch, T{0});
+                for (const T* logits : network.logits())
+                    kernels.add(program.classes * batch, 1.0 / static_cast<double>(exits), logits, mean.data());
+                log_probabilities.resize(mean.size());
+                labels.clear();
+                for (std::int64_t sample = first; sample < first + batch; ++sample)
+                    labels.push_back(source.labels[model.samples[sample]]);
+                const T* logits = mean.data();
+                Loss<T> loss{};
+                loss.classes = program.classes, loss.batch = batch, loss.exits = 1;
+                loss.logits = &logits, loss.labels = labels.data(), loss.log_probabilities = log_probabilities.data();
+                loss.right = model.hits.data() + first;
+                kernels.loss(loss);
+                total += loss.loss * static_cast<double>(batch);
+            }
+        }
+        *model.loss = total;
+        arenas[worker].give_back();
+    });
+}
+
+template void local_round(const Kernels<float>&, const Program&, const Source<float>&, std::span<Job<float>>, int);
+template void local_round(const Kernels<double>&, const Program&, const Source<double>&, std::span<Job<double>>, int);
+template void evaluate(const Kernels<float>&, const Program&, const Source<float>&, std::span<Model<float>>, int);
+template void evaluate(const Kernels<double>&, const Program&, const Source<double>&, std::span<Model<double>>, int);
+
+}  // namespace fedlps

@@ -1,0 +1,161 @@
+// Activations of one client's batch, as the step kernels keep them. Plain data: every instruction set shares it.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace fedlps {
+
+// Batch-innermost: [channel][row][phase][column / phases][sample], samples of neighbouring columns of one phase side by
+// side, so that vectors run over (column, sample) without padding, whatever the batch. Column x lies in phase
+// (x + padding) mod phases: a reader that steps by `phases` columns finds what it needs side by side. The halo of
+// `padding` rows and columns is zero.
+struct Image {
+    std::int64_t channels, height, width, padding, phases, batch;
+
+    [[gnu::always_inline]] constexpr std::int64_t columns() const { return (width + 2 * padding + phases - 1) / phases; }
+    [[gnu::always_inline]] constexpr std::int64_t phase_stride() const { return columns() * batch; }
+    [[gnu::always_inline]] constexpr std::int64_t row_stride() const { return phases * phase_stride(); }
+    [[gnu::always_inline]] constexpr std::int64_t channel_stride() const { return (height + 2 * padding) * row_stride(); }
+    [[gnu::always_inline]] constexpr std::int64_t size() const { return channels * channel_stride(); }
+    // Where padded column x begins within a row.
+    [[gnu::always_inline]] constexpr std::int64_t column(std::int64_t x) const { return x % phases * phase_stride() + x / phases * batch; }
+    // Where the row begins of which column(padding) is the first column.
+    [[gnu::always_inline]] constexpr std::int64_t row(std::int64_t channel, std::int64_t y) const {
+        return channel * channel_stride() + (y + padding) * row_stride();
+    }
+};
+
+// An image that a stage writes, and the gradient that its reader leaves there, in the same layout; null: not wanted.
+template <class T>
+struct Target {
+    Image image;
+    T* values;
+    T* gradient;
+};
+
+// Where the samples of a part lie: bytes with what each becomes, or values as they are.
+template <class T>
+struct Source {
+    const std::uint8_t* bytes;  // null: values
+    const T* table;             // (channels, 256)
+    const T* values;
+    const std::int64_t* labels;
+};
+
+// Kernels read past the end of an image by fewer entries than this.
+inline constexpr std::int64_t SLACK = 256;
+// The code of an output that ReLU cut off; else the position of the pooling window's maximum.
+inline constexpr int DEAD = 15;
+
+// A convolution of any square window, stride and padding, for one batch of one client, with what is fused behind it: a
+// factor, a maximum over 2x2 windows, ReLU. A linear layer is one of kernel 1 on images of one position.
+template <class T>
+struct Conv {
+    Image in;  // padding: the convolution's; phases: stride * pool
+    std::int64_t rows, kernel, stride, pool;  // pool: 1 or 2
+    std::int64_t height, width;  // of the output, after pooling
+    bool relu;
+    T scale;                     // of the outputs, before pooling
+    const T* input;
+    T* input_gradient;  // null: not wanted
+    const T* weight;    // (rows, channels, kernel, kernel)
+    const T* bias;      // null: none
+    T* codes;           // (rows, height, width * batch); null where neither pooled nor cut off
+    T* weight_gradient;
+    T* bias_gradient;
+    std::span<const Target<T>> targets;
+    T* packed;    // scratch: the weight, transposed
+    T* expanded;  // scratch: the gradient of the outputs before pooling (Expanded)
+    T* line;      // scratch: the rows in work
+    T* partial;   // scratch: sums of the weight gradient, lane by lane
+
+    [[gnu::always_inline]] bool linear() const {
+        return kernel == 1 && in.height == 1 && in.width == 1 && in.padding == 0;
+    }
+};
+
+// The gradient of a convolution's outputs before pooling, as its gradients' kernels read it:
+// [row][pooled row, window row][window column][halo, columns, halo][sample], zeros around and behind.
+struct Expanded {
+    std::int64_t pool, batch, halo, phase_stride, row_stride, channel_stride;
+
+    // height: how many pooled rows it holds.
+    template <class T>
+    [[gnu::always_inline]] Expanded(const Conv<T>& conv, std::int64_t height)
+        : pool(conv.pool), batch(conv.in.batch), halo(0) {
+        if (conv.input_gradient) {
+            const std::int64_t step = conv.stride * conv.pool;
+            halo = conv.in.columns() - conv.width + (conv.kernel - 1 + step - 1) / step;
+        }
+        phase_stride = ((conv.width + 2 * halo) * batch + 31) / 16 * 16;
+        row_stride = pool * phase_stride;
+        channel_stride = height * pool * row_stride;
+    }
+
+    // Where the first column of a row's phase lies.
+    [[gnu::always_inline]] std::int64_t offset(std::int64_t channel, std::int64_t row) const {
+        return channel * channel_stride + row * row_stride + halo * batch;
+    }
+};
+
+// The most rows of a convolution that its kernels work on at once.
+inline constexpr int MOST_TILES = 12;
+// The most vectors' lanes of any instruction set.
+inline constexpr int MOST_LANES = 16;
+
+// Pooled rows whose expanded gradient, for a few channels, stays in the first cache.
+template <class T>
+[[gnu::always_inline]] inline std::int64_t portion_height(const Conv<T>& conv) {
+    const std::int64_t row = 4 * conv.pool * conv.pool * conv.width * conv.in.batch * std::int64_t{sizeof(T)};
+    const std::int64_t rows = 16384 / row;
+    return rows < 1 ? 1 : rows > conv.height ? conv.height : rows;
+}
+
+// The entries of its scratch.
+template <class T>
+struct ScratchSizes {
+    std::int64_t packed, expanded, line, partial;
+
+    [[gnu::always_inline]] explicit ScratchSizes(const Conv<T>& conv)
+        : packed(conv.rows * (conv.in.channels * conv.kernel * conv.kernel + conv.in.batch) + SLACK),
+          line(MOST_TILES * (conv.width * conv.in.batch + SLACK)),
+          partial((conv.linear() ? conv.in.batch : 8 * MOST_LANES) * conv.in.channels * conv.kernel * conv.kernel +
+                  SLACK) {
+        const bool whole = conv.input_gradient != nullptr || conv.linear();
+        const Expanded each(conv, whole ? conv.height : portion_height(conv));
+        expanded = (whole ? conv.rows : 8) * each.channel_stride + SLACK;
+    }
+};
+
+// Pooling over windows that do not overlap, or ReLU (a window of 1), on its own.
+template <class T>
+struct Pool {
+    Image in;  // no padding, one phase
+    std::int64_t window, height, width;
+    bool average, relu;
+    const T* input;
+    T* input_gradient;  // null: not wanted
+    T* codes;           // (channels, height, width * batch); null for an average
+    std::span<const Target<T>> targets;
+    T* line;  // scratch: width * batch
+};
+
+// Logits of one batch against labels, or against what another pass answered.
+template <class T>
+struct Loss {
+    std::int64_t classes, batch, exits;
+    const T* const* logits;       // per exit (classes, batch)
+    T* const* gradients;          // per exit (classes, batch), of the mean loss; null: not wanted
+    const std::int64_t* labels;   // (batch)
+    const T* teacher;             // (classes, batch) probabilities; null: the labels
+    double mutual;                // weight of the divergence between exits, divided by how many others there are
+    T* log_probabilities;         // scratch: (exits, classes, batch)
+    std::uint8_t* right;          // per sample, whether the last exit answers its label; null: not wanted
+    // what is told
+    double loss;                  // mean, with all terms
+    double squares;               // sum over the samples of the squared cross entropy of the last exit's answer
+    std::int64_t hits;            // of the last exit
+};
+
+}  // namespace fedlps

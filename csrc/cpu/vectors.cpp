@@ -1,0 +1,126 @@
+// What is done to a whole vector of weights: one pass each.
+#include "cpu/declarations.h"
+#include "cpu/image.h"
+#include "cpu/vector.h"
+
+namespace fedlps::FEDLPS_ISA {
+
+template <class T>
+void add(std::int64_t size, double factor, const T* from, T* to) {
+    const T by = static_cast<T>(factor);
+    for (std::int64_t entry = 0; entry < size; ++entry) to[entry] += by * from[entry];
+}
+
+template <class T>
+void pull(std::int64_t size, double coefficient, const T* weights, const T* reference, T* gradient) {
+    const T by = static_cast<T>(coefficient);
+    for (std::int64_t entry = 0; entry < size; ++entry) gradient[entry] += by * (weights[entry] - reference[entry]);
+}
+
+template <class T>
+void keep(std::int64_t size, const std::uint8_t* mask, T* values) {
+    for (std::int64_t entry = 0; entry < size; ++entry) values[entry] = mask[entry] ? values[entry] : T{0};
+}
+
+template <class T>
+double squares(std::int64_t size, const T* values) {
+    constexpr std::int64_t PARTS = 16;
+    double parts[PARTS] = {};
+    std::int64_t entry = 0;
+    for (; entry + PARTS <= size; entry += PARTS)
+        for (std::int64_t part = 0; part < PARTS; ++part) {
+            const double value = values[entry + part];
+            parts[part] += value * value;
+        }
+    for (; entry < size; ++entry) parts[0] += static_cast<double>(values[entry]) * static_cast<double>(values[entry]);
+    double total = 0;
+    for (const double part : parts) total += part;
+    return total;
+}
+
+template <class T>
+void sgd(std::int64_t size, double lr, double weight_decay, double momentum, double factor,
+         const std::uint8_t* mask, const T* gradient, T* weights, T* velocity) {
+    const T rate = static_cast<T>(lr), decay = static_cast<T>(weight_decay), carried = static_cast<T>(momentum);
+    const T scale = static_cast<T>(factor);
+    if (!velocity && !mask) {
+        for (std::int64_t entry = 0; entry < size; ++entry)
+            weights[entry] -= rate * (scale * gradient[entry] + decay * weights[entry]);
+        return;
+    }
+    for (std::int64_t entry = 0; entry < size; ++entry) {
+        if (mask && !mask[entry]) continue;
+        T change = scale * gradient[entry] + decay * weights[entry];
+        if (velocity) velocity[entry] = change = carried * velocity[entry] + change;
+        weights[entry] -= rate * change;
+    }
+}
+
+template <class T>
+bool finite(std::int64_t size, const T* values) {
+    Vector<T> sums{};
+    std::int64_t entry = 0;
+    for (; entry + LANES<T> <= size; entry += LANES<T>) {
+        const Vector<T> value = load(values + entry);
+        sums += value - value;  // not a number where the value is not finite
+    }
+    T total = sum<T>(sums);
+    for (; entry < size; ++entry) total += values[entry] - values[entry];
+    return total == 0;
+}
+
+template <class T>
+void row_sums(std::int64_t rows, std::int64_t columns, const T* weights, T* sums) {
+    for (std::int64_t row = 0; row < rows; ++row, weights += columns) {
+        Vector<T> parts{};
+        std::int64_t column = 0;
+        for (; column + LANES<T> <= columns; column += LANES<T>) {
+            const Vector<T> value = load(weights + column);
+            parts += value < Vector<T>{} ? -value : value;
+        }
+        T total = sum<T>(parts);
+        for (; column < columns; ++column) total += weights[column] < 0 ? -weights[column] : weights[column];
+        sums[row] += total;
+    }
+}
+
+// Samples of one batch, transposed so that the sample is innermost.
+template <class T>
+void load_samples(const Source<T>& source, const std::int64_t* indices, const Image& image, T* values) {
+    const std::int64_t area = image.height * image.width, size = image.channels * area;
+    constexpr std::int64_t TOGETHER = 8;  // as many rows are read at once as the prefetcher follows
+    for (std::int64_t first = 0; first < image.batch; first += TOGETHER) {
+        const std::int64_t count = image.batch - first < TOGETHER ? image.batch - first : TOGETHER;
+        for (std::int64_t channel = 0; channel < image.channels; ++channel)
+            for (std::int64_t y = 0; y < image.height; ++y) {
+                T* row = values + image.row(channel, y) + first;
+                const std::int64_t from = channel * area + y * image.width;
+                const T* table = source.table + channel * 256;
+                for (std::int64_t sample = 0; sample < count; ++sample) {
+                    const std::int64_t start = indices[first + sample] * size + from;
+                    for (std::int64_t x = 0; x < image.width; ++x)
+                        row[image.column(x + image.padding) + sample] =
+                            source.bytes ? table[source.bytes[start + x]] : source.values[start + x];
+                }
+            }
+    }
+}
+
+template void add(std::int64_t, double, const float*, float*);
+template void add(std::int64_t, double, const double*, double*);
+template void pull(std::int64_t, double, const float*, const float*, float*);
+template void pull(std::int64_t, double, const double*, const double*, double*);
+template void keep(std::int64_t, const std::uint8_t*, float*);
+template void keep(std::int64_t, const std::uint8_t*, double*);
+template double squares(std::int64_t, const float*);
+template double squares(std::int64_t, const double*);
+template void sgd(std::int64_t, double, double, double, double, const std::uint8_t*, const float*, float*, float*);
+template void sgd(std::int64_t, double, double, double, double, const std::uint8_t*, const double*, double*, double*);
+template bool finite(std::int64_t, const float*);
+template bool finite(std::int64_t, const double*);
+template void row_sums(std::int64_t, std::int64_t, const float*, float*);
+template void row_sums(std::int64_t, std::int64_t, const double*, double*);
+template void load_samples(const Source<float>&, const std::int64_t*, const Image&, float*);
+template void load_samples(const Source<double>&, const std::int64_t*, const Image&, double*);
+
+}  // namespace fedlps::FEDLPS_ISA

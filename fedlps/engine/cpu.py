@@ -1,0 +1,133 @@
+"""The native executor: one call trains a cohort's segment, a client per thread, on its gathered submodel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy
+import torch
+from numpy.typing import NDArray
+
+from fedlps.engine.cohort import Cohort, Indices
+from fedlps.engine.native_job import NativeJob
+from fedlps.engine.native_program import native_program
+from fedlps.engine.native_samples import native_samples
+from fedlps.engine.plan import Plan
+from fedlps.engine.result import Evaluation, LocalResult, Part, Samples, Submodels
+from fedlps.program import Program
+from fedlps_kernels import gather_weights, native
+
+
+class CpuExecutor:
+    """Runs any plan on any chain, as `reference` defines it; same bits for any number of threads and any grouping.
+
+    threads: how many clients at once; None: torch's own setting. Raises ValueError where the native module is missing
+    or does not carry the program (`why_not`).
+    """
+
+    name = "cpu"
+
+    def __init__(
+        self,
+        program: Program,
+        samples: Samples,
+        *,
+        dtype: torch.dtype = torch.float32,
+        evaluation_batch: int = 200,
+        threads: int | None = None,
+    ) -> None:
+        obstacle = why_not(program)
+        if obstacle:
+            raise ValueError(f"executor: the CPU engine does not run here: {obstacle}")
+        self.program = program
+        self.layout = program.layout()
+        self.samples = samples
+        self.dtype = dtype
+        self.evaluation_batch = evaluation_batch
+        self.threads = threads
+        self.native = native_program(program, self.layout)
+
+    def train(self, global_parameters: torch.Tensor, plan: Plan, cohort: Cohort) -> LocalResult:
+        """Run the plan's jobs, segment by segment. global_parameters: (P,) in the executor's dtype."""
+        batches = [list(cohort.batches(job.client)) for job in plan.jobs]
+        used = [indices for client in batches for indices in client]
+        source, places = native_samples(self.samples, used, "train", self.dtype)
+        jobs = [
+            NativeJob(self.program, job, global_parameters, own, int(cohort.epoch_steps[job.client]), plan.probes, places)
+            for job, own in zip(plan.jobs, batches, strict=True)
+        ]
+        for number in range(max((len(job.segments) for job in plan.jobs), default=0)):
+            running = [job for job in jobs if job.enter(number)]
+            if running:
+                self._module().local_round(
+                    self.native, source, [job.arguments() for job in running], _name(self.dtype), self._threads()
+                )
+            for job in running:
+                job.leave()
+        return self._collect(plan, jobs)
+
+    def evaluate(self, models: Submodels, samples: list[Indices], part: Part) -> Evaluation:
+        """Run every model on its own samples."""
+        source, places = native_samples(self.samples, samples, part, self.dtype)
+        indices = numpy.concatenate([numpy.zeros(0, dtype=numpy.int64), *map(places, samples)])
+        edges = numpy.cumsum([0, *map(len, samples)], dtype=numpy.int64)
+        hits, losses = numpy.zeros(len(indices), dtype=numpy.uint8), numpy.zeros(len(models))
+        parameters = models.parameters.to(self.dtype).contiguous()
+        counts = models.counts.to(torch.int32).contiguous()
+        if len(models):
+            self._module().evaluate(
+                self.native, source, *native.arrays(counts, parameters), *map(_array, (indices, edges, hits, losses)),
+                _name(self.dtype), self._threads(),
+            )  # fmt: skip
+        return Evaluation(numpy.split(hits.astype(numpy.bool_), edges[1:-1])[: len(models)], losses)
+
+    def _module(self) -> Any:
+        return native.module()
+
+    def _threads(self) -> int:
+        return native.threads() if self.threads is None else self.threads
+
+    def _collect(self, plan: Plan, jobs: list[NativeJob]) -> LocalResult:
+        kept = _rows([job.kept for job in jobs], self.program.units, torch.int32)
+        counts = _rows([job.counts for job in jobs], len(self.program.groups), torch.int32)
+        full = _rows([job.parameters for job in jobs], self.program.size, self.dtype)
+        capacity = int(self.layout.compact_sizes(counts).max()) if jobs else 0
+        probes = {name: [job.probe(name) for job in jobs] for name in plan.probes}
+        return LocalResult(
+            submodels=Submodels(kept, counts, gather_weights(full, kept, counts, self.layout, capacity)),
+            redundancy=_rows([job.redundancy for job in jobs], self.program.units, self.dtype),
+            losses=numpy.array([job.mean_loss for job in jobs]),
+            hits=numpy.array([job.hits for job in jobs], dtype=numpy.int64),
+            seen=numpy.array([job.seen for job in jobs], dtype=numpy.int64),
+            diverged=numpy.array([job.diverged for job in jobs], dtype=numpy.bool_),
+            probes=probes,
+        )
+
+
+def why_not(program: Program) -> str:
+    """Why the CPU engine cannot run a program here; empty if it can."""
+    if program.obstacle is not None:
+        return f"the model is no chain, {program.obstacle}"
+    if any(step.kind == "norm" for step in program.steps):
+        return "the model has norm steps, which it does not carry yet"
+    largest = max((step.kernel for step in program.steps if step.kind == "conv"), default=1)
+    if largest > MOST_TAPS:
+        return f"the model has a kernel of {largest}, it carries {MOST_TAPS} at most"
+    return native.why_not()
+
+
+MOST_TAPS = 32  # csrc/cpu/tile.h
+
+
+def _rows(vectors: Iterable[torch.Tensor], width: int, dtype: torch.dtype) -> torch.Tensor:
+    rows = [vector[None] for vector in vectors]
+    return torch.cat([torch.zeros((0, width), dtype=dtype), *rows])
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _array(values: NDArray[Any]) -> native.Array:
+    return values.ctypes.data, values.shape, values.dtype.name
