@@ -53,6 +53,16 @@ def test_a_start_that_is_not_finite(setting: Setting, dtype, value) -> None:
 
 
 @DTYPES
+def test_a_loss_that_is_not_finite_where_everything_else_is(setting: Setting, dtype) -> None:
+    """Outputs so far apart that their difference overflows, while softmax, gradients and parameters do not."""
+    layer = setting.program.layers[-1]
+    start, largest = setting.start.clone(), torch.finfo(dtype).max
+    assert layer.bias is not None
+    start[layer.bias : layer.bias + 2] = torch.tensor([largest, -largest], dtype=dtype) / 1.5
+    beside_others(setting, Job(0, setting.units(0.6), (Segment(0.1),), start=start), seen=9)
+
+
+@DTYPES
 def test_a_start_that_is_not_finite_where_nothing_is_kept(setting: Setting, dtype) -> None:
     """It is no part of the submodel, but the full-width parameters hold it."""
     hold, start = setting.units(0.6), setting.start.clone()

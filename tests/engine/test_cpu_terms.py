@@ -117,7 +117,7 @@ ALONE: dict[str, Term] = {
     "after that changes the mask": following(Segment(0.2, 0.5, steps=2, after=prune), Segment(0.2, 0.5)),
     "after_gradient": lambda setting, job: replace(
         held(lambda setting, hold: replace(hold, mask=setting.mask(0.5)))(setting, job),
-        segments=(Segment(0.2, steps=1, after=swap, after_gradient=True), Segment(0.2)),
+        segments=(Segment(0.2, steps=2, after=swap, after_gradient=True), Segment(0.2)),
     ),
     "batch": passing(Pass(batch=1)),
     "batch before the step's own": passing(Pass(), Pass(batch=-1, weight=0.5)),
