@@ -116,11 +116,15 @@ def fedavg_case(
 
 
 def images(shape: tuple[int, int, int], classes: int, count: int) -> Dataset:
-    """Digits of a kind: a bright pattern per class under noise, in a frame of zeros, as MNIST has one."""
+    """Digits of a kind: per class a pattern of bright pixels, of which each image lacks some, in a frame of zeros.
+
+    As in MNIST a fifth of the pixels are not zero, and pooling windows are equal throughout.
+    """
     rng = numpy.random.default_rng(0)
     labels = rng.integers(classes, size=count)
-    patterns = rng.integers(0, 128, size=(classes, *shape))
-    pixels = (patterns[labels] + rng.integers(0, 128, size=(count, *shape))).astype(numpy.uint8)
+    patterns = rng.random((classes, *shape)) < 0.5
+    bright = rng.integers(1, 256, size=(count, *shape)) * (rng.random((count, *shape)) < 0.8)
+    pixels = (patterns[labels] * bright).astype(numpy.uint8)
     frame = max(1, shape[1] // 7)
     pixels[:, :, :frame] = pixels[:, :, -frame:] = 0
     pixels[:, :, :, :frame] = pixels[:, :, :, -frame:] = 0
@@ -128,20 +132,32 @@ def images(shape: tuple[int, int, int], classes: int, count: int) -> Dataset:
     return Dataset("synthetic", both, both, classes, numpy.full(shape[0], 33.3), numpy.full(shape[0], 78.6))
 
 
-def differences(case: Case, trained: Sequence[Trained], result: LocalResult) -> dict[str, float]:
-    """How far a loop is from an executor's result, at most: of the parameters relative to the norm of the round's
-    change, of redundancies and losses relative to 1. Infinite where other units were kept.
+def unfolded(case: Case, result: LocalResult) -> list[Trained]:
+    """An executor's result in the form of a loop's; entries outside the submodels are those received."""
+    clients = []
+    for row, (kept, counts) in enumerate(zip(result.submodels.kept, result.submodels.counts, strict=True)):
+        entries = case.layout.entries(kept, counts)
+        parameters = case.parameters.clone()
+        parameters[entries] = result.submodels.parameters[row, : len(entries)]
+        clients.append(Trained(parameters, result.redundancy[row], float(result.losses[row]), 0))
+    return clients
+
+
+def differences(case: Case, trained: Sequence[Trained], result: LocalResult) -> dict[str, list[float]]:
+    """How far every client is from an executor's result: parameters relative to the norm of the round's change,
+    redundancies and losses relative to 1.
     """
-    worst = {"parameters": 0.0, "redundancy": 0.0, "loss": 0.0}
-    models = result.submodels
-    for row, own in enumerate(trained):
-        entries = case.layout.entries(models.kept[row], models.counts[row])
-        change = torch.linalg.vector_norm(own.parameters - case.parameters)
-        distance = torch.linalg.vector_norm(own.parameters[entries] - models.parameters[row, : len(entries)])
-        worst["parameters"] = max(worst["parameters"], float(distance / change))
-        worst["redundancy"] = max(worst["redundancy"], float((own.redundancy - result.redundancy[row]).abs().max()))
-        worst["loss"] = max(worst["loss"], abs(own.loss - float(result.losses[row])))
-    return worst
+    found: dict[str, list[float]] = {"parameters": [], "redundancy": [], "loss": []}
+    for own, wanted, kept, counts in zip(
+        trained, unfolded(case, result), result.submodels.kept, result.submodels.counts, strict=True
+    ):
+        entries = case.layout.entries(kept, counts)
+        change = torch.linalg.vector_norm((wanted.parameters - case.parameters)[entries])
+        distance = torch.linalg.vector_norm((own.parameters - wanted.parameters)[entries])
+        found["parameters"].append(float(distance / change))
+        found["redundancy"].append(float((own.redundancy - wanted.redundancy).abs().max()))
+        found["loss"].append(abs(own.loss - wanted.loss))
+    return found
 
 
 def _case(clients: int, network: Network, samples: int, epochs: int, batch: int, dtype: torch.dtype) -> Case:
