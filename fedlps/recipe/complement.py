@@ -40,8 +40,8 @@ def pruned_sum(share: float, server_rate: float) -> Aggregation:
     """The mean outside the mask times a rate is added to what is inside, then the smallest share is pruned per layer.
 
     Before there is a mask the sum is the mean of whole models. A weight inside the mask keeps its value until it is
-    pruned, and one outside starts at 0 in every round: learning is slow by this rule. (Preset digits, seed 0: 33 % after
-    12 rounds; were the changes inside averaged too, it would be 53 %.)
+    pruned, and one outside starts at 0 in every round: learning is slow by this rule. (Preset digits, seed 0: 33 %
+    after 12 rounds; were the changes inside averaged too, it would be 53 %.)
     """
     average = residuals("residual")
 
