@@ -1,5 +1,6 @@
 """Whole rounds timed in one process, taking turns, after they were found equal; what they have to be against ours."""
 
+import os
 import platform
 import statistics
 import time
@@ -71,7 +72,7 @@ def compare(benchmark: Any, calls: Calls, claims: Sequence[Claim], *, repeats: i
     times = interleaved(calls, repeats)
     first, *_ = calls
     ceiling = products_per_second()
-    print(f"\n{platform.machine()}, {torch.get_num_threads()} cores, torch {torch.__version__}, {backends()[0].cpu}")
+    print(f"\n{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, {backends()[0].cpu}")
     print(f"one thread multiplies matrices at {ceiling / 1e9:.0f} GFLOP/s; {repeats} rounds")
     print(f"{'':>28} {'minimum ms':>11} {'median ms':>11} {'cpu ms':>10} {'ratio':>8} {'GFLOP/s':>8}")
     for name, own in times.items():

@@ -10,7 +10,6 @@ import statistics
 from pathlib import Path
 
 import pytest
-import torch
 
 from fedlps.launch import prepare
 from fedlps.methods import METHODS
@@ -45,7 +44,7 @@ def test_methods(benchmark, costs, tmp_path):
     """Rounds include what surrounds the executor: selection, aggregation, the client state."""
     rates = {name: [seconds / flops for seconds, flops, _ in own] for name, own in costs.items()}
     reference = {kind: kind(rates["fedavg"]) for kind in (min, statistics.median)}
-    print(f"\n{platform.machine()}, {torch.get_num_threads()} cores, torch {torch.__version__}, {backends()[0].cpu}")
+    print(f"\n{platform.machine()}, {os.cpu_count()} cores, {backends()[0].cpu}")
     print(f"preset {PRESET}, {ROUNDS - 1} rounds, {REPEATS} runs; {costs['fedavg'][0][2]}")
     print(f"{'':>14} {'ms/round':>9} {'GFLOP/s':>8} {'x fedavg, minimum':>18} {'median':>7}")
     worst = ""
