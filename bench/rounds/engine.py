@@ -6,20 +6,14 @@ from contextlib import contextmanager
 import torch
 
 from bench.rounds.case import Case
+from fedlps.engine.cpu import CpuExecutor
 from fedlps.engine.reference import ReferenceExecutor
 from fedlps.engine.result import Executor
 from fedlps_kernels import native
 
-try:
-    from fedlps.engine.cpu import CpuExecutor
-except ImportError:
-    CpuExecutor = None
-
 
 def engine(case: Case, threads: int = 1) -> Executor:
-    """The CPU engine on a case; `definition` where this build has none."""
-    if CpuExecutor is None:
-        return definition(case)
+    """The CPU engine on a case."""
     return CpuExecutor(case.program, case.store, dtype=case.parameters.dtype, threads=threads)
 
 
