@@ -1,12 +1,12 @@
 """The CPU engine beside the definition of what it computes."""
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 
 import pytest
 import torch
 from torch import nn
 
+from fedlps.engine.cpu import CpuExecutor
 from fedlps.engine.reference import ReferenceExecutor
 from fedlps.engine.result import Executor
 from fedlps.program import Program
@@ -17,24 +17,13 @@ from tests.engine.cases import Arrays
 needs_engine = pytest.mark.skipif(native.module() is None, reason=f"no native module here: {native.why_not()}")
 
 
-def cpu_engine(
-    program: Program, module: nn.Module, data: Arrays, *, dtype: torch.dtype = torch.float64, **options
-) -> Executor:
-    """The engine under test; until there is one, the reference in its place."""
-    if find_spec("fedlps.engine.cpu") is None:
-        return ReferenceExecutor(program, module, data, dtype=dtype)
-    from fedlps.engine.cpu import CpuExecutor
-
-    return CpuExecutor(program, data, dtype=dtype, **options)
-
-
 def both(
     module: nn.Module, shape: tuple[int, ...], data: Arrays, dtype: torch.dtype = torch.float64
 ) -> tuple[Program, Executor, Executor]:
     """The module's program, the engine and the reference for it."""
     program = derive(module, shape)
     reference = ReferenceExecutor(program, module, data.to(dtype), dtype=dtype)
-    return program, cpu_engine(program, module, data.to(dtype), dtype=dtype), reference
+    return program, CpuExecutor(program, data.to(dtype), dtype=dtype), reference
 
 
 def each_isa() -> Iterator[str]:

@@ -10,6 +10,7 @@ import numpy
 import pytest
 import torch
 
+from fedlps.engine.cpu import CpuExecutor
 from fedlps.engine.plan import Plan
 from fedlps.engine.result import Submodels
 from fedlps_kernels import gather_weights, native
@@ -17,7 +18,7 @@ from tests.engine.agreement import bits, close
 from tests.engine.cases import samples
 from tests.engine.drawn_jobs import random_units
 from tests.engine.drawn_terms import CLASSES, COUNT, SHAPE, Setting, plain
-from tests.engine.engines import cpu_engine, each_isa, needs_engine
+from tests.engine.engines import each_isa, needs_engine
 from tests.engine.one_round import round_plan
 
 pytestmark = [needs_engine, pytest.mark.usefixtures("poisoned_memory")]
@@ -30,7 +31,7 @@ def setting() -> Setting:
 
 def with_threads(setting: Setting, threads: int | None):
     data = samples(SHAPE, CLASSES, COUNT).to(torch.float32)
-    return cpu_engine(setting.program, plain(), data, dtype=torch.float32, threads=threads)
+    return CpuExecutor(setting.program, data, dtype=torch.float32, threads=threads)
 
 
 @pytest.mark.parametrize("threads", [2, 3, None])

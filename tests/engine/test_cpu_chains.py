@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedlps.engine.plan import Hold, Job, Learned, Plan, Segment
-from fedlps.engine.result import Submodels
+from fedlps.engine.result import Submodels, whole
 from fedlps.models import chain
 from fedlps_kernels import gather_weights
 from tests.engine.agreement import agree, agree_on_evaluation, close
@@ -134,6 +134,19 @@ MLP = ((1, 3, 3), [["flatten"], ["linear", 7], ["relu"], ["linear", 5], ["relu"]
 def small():
     shape, steps = MLP
     return setting((chain(shape, steps), shape), 1)
+
+
+@pytest.mark.parametrize("pool", [nn.Identity, lambda: nn.AvgPool2d(2), lambda: nn.MaxPool2d(2)])
+def test_the_classes_may_be_the_places_of_a_convolution(pool) -> None:
+    """Nothing stands behind the flatten: class by class are channels, then rows, then columns."""
+    module = nn.Sequential(nn.Conv2d(1, 4, 2), nn.ReLU(), nn.Conv2d(4, 3, 1), pool(), nn.Flatten())
+    program, engine, reference, start, _ = setting((module, (1, 5, 3)), 2)
+    models, own = whole(program, start), [numpy.arange(COUNT)]
+    job = Job(0, Hold(program.counts(0.5), first_units(program, program.counts(0.5))), (Segment(0.1),))
+    plan, cohort = Plan((job,), PROBES), cohort_of([[0, 1, 2], [3, 4]])
+    for _ in each_isa():
+        agree_on_evaluation(engine.evaluate(models, own, "test"), reference.evaluate(models, own, "test"))
+        agree(engine.train(start, plan, cohort), reference.train(start, plan, cohort))
 
 
 def test_nobody_takes_part() -> None:

@@ -13,11 +13,12 @@ import fedlps
 from fedlps import launch
 from fedlps.data import Dataset, SampleStore
 from fedlps.engine import executors
+from fedlps.engine.cpu import CpuExecutor
 from fedlps.engine.reference import ReferenceExecutor
 from fedlps.engine.result import Evaluation, Executor, LocalResult
 from fedlps.methods import METHODS
 from tests.engine.agreement import agree, agree_on_evaluation, close
-from tests.engine.engines import cpu_engine, needs_engine
+from tests.engine.engines import needs_engine
 from tests.running import CLOCKS, model_of
 
 pytestmark = needs_engine
@@ -73,6 +74,10 @@ def answers(build: Build, out: Path, method: str) -> tuple[fedlps.Run, list[Loca
     with in_float64(build, made):
         run = fedlps.run("digits", method=method, out=out, overrides=SMALL)
     return run, made[0].answers
+
+
+def cpu_engine(program, module, samples, *, dtype) -> CpuExecutor:
+    return CpuExecutor(program, samples, dtype=dtype)
 
 
 @pytest.mark.parametrize("method", METHODS)
