@@ -49,8 +49,9 @@ void write_line(std::span<const Target<T>> targets, std::int64_t channel, std::i
             copy_entries(line, width * image.batch, row + image.column(image.padding));
             continue;
         }
-        for (std::int64_t x = 0; x < width; ++x)
-            copy_entries(line + x * image.batch, image.batch, row + image.column(x + image.padding));
+        Columns column(image, image.padding);
+        for (std::int64_t x = 0; x < width; ++x, column.next())
+            copy_entries(line + x * image.batch, image.batch, row + column.offset);
     }
 }
 
@@ -61,8 +62,9 @@ void read_line(std::span<const Target<T>> targets, std::int64_t channel, std::in
     for (const Target<T>& target : targets) {
         const Image& image = target.image;
         const T* row = target.gradient + image.row(channel, y);
-        for (std::int64_t x = 0; x < width; ++x) {
-            const T* from = row + image.column(x + image.padding);
+        Columns column(image, image.padding);
+        for (std::int64_t x = 0; x < width; ++x, column.next()) {
+            const T* from = row + column.offset;
             T* to = line + x * image.batch;
             if (first)
                 copy_entries(from, image.batch, to);

@@ -26,6 +26,22 @@ struct Image {
     }
 };
 
+// The columns of an image's row from one on, without a division for each.
+struct Columns {
+    std::int64_t phases, phase_stride, batch, phase, offset;
+
+    [[gnu::always_inline]] Columns(const Image& image, std::int64_t x)
+        : phases(image.phases), phase_stride(image.phase_stride()), batch(image.batch), phase(x % image.phases),
+          offset(image.column(x)) {}
+    [[gnu::always_inline]] void next() {
+        offset += phase_stride;
+        if (++phase == phases) {
+            phase = 0;
+            offset += batch - phases * phase_stride;
+        }
+    }
+};
+
 // An image that a stage writes, and the gradient that its reader leaves there, in the same layout; null: not wanted.
 template <class T>
 struct Target {

@@ -98,9 +98,13 @@ void load_samples(const Source<T>& source, const std::int64_t* indices, const Im
                 const T* table = source.table + channel * 256;
                 for (std::int64_t sample = 0; sample < count; ++sample) {
                     const std::int64_t start = indices[first + sample] * size + from;
-                    for (std::int64_t x = 0; x < image.width; ++x)
-                        row[image.column(x + image.padding) + sample] =
-                            source.bytes ? table[source.bytes[start + x]] : source.values[start + x];
+                    Columns column(image, image.padding);
+                    if (source.bytes)
+                        for (std::int64_t x = 0; x < image.width; ++x, column.next())
+                            row[column.offset + sample] = table[source.bytes[start + x]];
+                    else
+                        for (std::int64_t x = 0; x < image.width; ++x, column.next())
+                            row[column.offset + sample] = source.values[start + x];
                 }
             }
     }
