@@ -15,7 +15,7 @@ from fedlps.models import chain
 from fedlps.program import Program
 from fedlps.recipe.exits import with_exits
 from fedlps.trace import derive
-from tests.engine.cases import samples
+from tests.engine.cases import first_units, samples
 from tests.engine.changes import halve, prune, swap
 from tests.engine.drawn_jobs import nearly_tied, random_units, start_of
 from tests.engine.engines import both
@@ -69,6 +69,11 @@ class Setting:
         counts = self.program.counts(ratio)
         return Hold(counts, random_units(self.program, counts, numpy.random.default_rng(seed)))
 
+    def leading(self, ratio: float) -> Hold:
+        """The first units."""
+        counts = self.program.counts(ratio)
+        return Hold(counts, first_units(self.program, counts))
+
     def mask(self, share: float, seed: int = 0) -> torch.Tensor:
         """(P,) bool, a share of the entries."""
         return torch.from_numpy(numpy.random.default_rng(seed).random(self.program.size) < share)
@@ -91,10 +96,10 @@ def _jobs(draw: st.DrawFn, setting: Setting, client: int, depths: int) -> Job:
     rng = numpy.random.default_rng(draw(st.integers(0, 2**32)))
     program = setting.program
     counts = program.counts(draw(st.sampled_from([1.0, 0.6, 0.3])))
-    learned = draw(st.booleans())
-    units: torch.Tensor | Learned = (
-        nearly_tied(program, rng, setting.start.dtype) if learned else random_units(program, counts, rng)
-    )
+    kind = draw(st.sampled_from(["learned", "random", "leading"]))
+    units: torch.Tensor | Learned = random_units(program, counts, rng)
+    if kind != "random":
+        units = nearly_tied(program, rng, setting.start.dtype) if kind == "learned" else first_units(program, counts)
     mask = setting.mask(0.6, client) if draw(st.booleans()) else None
     depth = draw(st.sampled_from([None, *range(1, depths + 1)]))
     pulls = tuple(
@@ -103,7 +108,7 @@ def _jobs(draw: st.DrawFn, setting: Setting, client: int, depths: int) -> Job:
     return Job(
         client,
         Hold(counts, units, mask, depth),
-        draw(_segments(setting, STEPS_PER_CLIENT[client])),
+        draw(_segments(setting, STEPS_PER_CLIENT[client], counts if kind == "leading" else None)),
         start=setting.other(client) if draw(st.booleans()) else None,
         pulls=pulls,
         scale=tuple(rng.uniform(0.5, 2, len(counts)).tolist()) if draw(st.booleans()) else None,
@@ -114,8 +119,8 @@ def _jobs(draw: st.DrawFn, setting: Setting, client: int, depths: int) -> Job:
 
 
 @st.composite
-def _segments(draw: st.DrawFn, setting: Setting, steps: int) -> tuple[Segment, ...]:
-    """Up to three segments; some of them may find no step left."""
+def _segments(draw: st.DrawFn, setting: Setting, steps: int, widest: tuple[int, ...] | None) -> tuple[Segment, ...]:
+    """Up to three segments; some of them may find no step left. widest: of their widths; None: they have none."""
     segments, done = [], 0
     for number in range(draw(st.integers(1, 3))):
         asked = draw(st.sampled_from([None, 1, 2, 3]))
@@ -129,7 +134,7 @@ def _segments(draw: st.DrawFn, setting: Setting, steps: int) -> tuple[Segment, .
                 draw(st.sampled_from([0.0, 0.02])),
                 draw(st.sampled_from([0.0, 0.1, 1e6])),
                 asked,
-                draw(_passes(setting.program, own)),
+                draw(_passes(setting.program, own, widest)),
                 setting.mask(0.5, 9) if draw(st.booleans()) else None,
                 carry_velocity=number > 0 and draw(st.booleans()),
                 after=after,
@@ -141,7 +146,7 @@ def _segments(draw: st.DrawFn, setting: Setting, steps: int) -> tuple[Segment, .
 
 
 @st.composite
-def _passes(draw: st.DrawFn, program: Program, steps: int) -> tuple[Pass, ...]:
+def _passes(draw: st.DrawFn, program: Program, steps: int, widest: tuple[int, ...] | None) -> tuple[Pass, ...]:
     """Up to three passes; the first is always taken, and later ones may refer to those that are."""
     passes: list[Pass] = []
     for number in range(draw(st.sampled_from([1, 1, 2, 3]))):
@@ -150,7 +155,8 @@ def _passes(draw: st.DrawFn, program: Program, steps: int) -> tuple[Pass, ...]:
             (draw(st.sampled_from(taken)), draw(st.sampled_from([-0.2, 0.3])))
             for _ in range(draw(st.integers(0, 2)) if taken else 0)
         )
-        widths = [*map(program.counts, (0.5, 0.2, 1.0)), *([None] if number else [])]
+        narrow = [tuple(map(min, program.counts(ratio), widest or (0,))) for ratio in (0.5, 0.2, 1.0)]
+        widths = [*narrow, *([None] if number else [])]
         batch = draw(st.sampled_from([0, 0, 0, 1, 2, -1]))
         teachers = [place for place in taken if passes[place].batch == batch]  # outputs for the same samples
         passes.append(
@@ -158,7 +164,9 @@ def _passes(draw: st.DrawFn, program: Program, steps: int) -> tuple[Pass, ...]:
                 batch=batch,
                 at=at,
                 weight=draw(st.sampled_from([1.0, 0.0, -0.5])),
-                widths=tuple(draw(st.sampled_from(widths)) for _ in range(steps)) if draw(st.booleans()) else None,
+                widths=tuple(draw(st.sampled_from(widths)) for _ in range(steps))
+                if widest and draw(st.booleans())
+                else None,
                 teacher=draw(st.sampled_from([None, *teachers])),
             )
         )

@@ -56,10 +56,12 @@ def following(*segments: Segment) -> Term:
 
 
 def passing(*passes: Pass) -> Term:
-    """Passes of one segment; widths are cut to the steps there are."""
+    """Passes of one segment; widths are cut to the steps there are, of a job that holds the leading units."""
 
     def term(setting: Setting, job: Job) -> Job:
         steps = STEPS_PER_CLIENT[job.client]
+        if any(one.widths for one in passes):
+            job = replace(job, hold=setting.leading(0.6))
         cut = [one if one.widths is None else replace(one, widths=one.widths[:steps]) for one in passes]
         return replace(job, segments=(Segment(0.2, passes=tuple(cut)),))
 
@@ -127,12 +129,12 @@ ALONE: dict[str, Term] = {
     "widths": passing(Pass(widths=tuple(LEADING))),
     "widths under momentum": lambda setting, job: replace(
         job,
+        hold=setting.leading(0.6),
         segments=(
             Segment(0.2, 0.8, 0.1, passes=(Pass(widths=tuple(LEADING[: STEPS_PER_CLIENT[job.client]])),)),
         ),
     ),
     "teacher": passing(Pass(), Pass(widths=tuple(LEADING), teacher=0)),
-    "widths of units that are not held": passing(Pass(widths=((6, 5, 7), (4, 4, 5)) * 4)),
     "passes left out": passing(
         Pass(), Pass(widths=(None, LEADING[0], None, LEADING[2], None, None, LEADING[3]), teacher=0)
     ),
@@ -153,6 +155,15 @@ def test_a_term_alone(setting: Setting, name) -> None:
     changed = tuple(ALONE[name](setting, job) for job in jobs)
     got = agree_on(setting, Plan(changed, PROBES)).probes["parameters"]
     assert not torch.equal(got[0], plain_parameters[0])
+
+
+@pytest.mark.parametrize("hold", [Setting.units, Setting.leading])
+def test_widths_of_units_that_are_not_held_are_refused(setting: Setting, hold) -> None:
+    """The only plan that the definition runs and the engine does not: no method has such a one."""
+    passes = (Pass(widths=((4, 2, 4),)),)
+    job = Job(2, hold(setting, 0.6), (Segment(0.2, passes=passes),))
+    with pytest.raises(ValueError, match=r"^widths: got \d leading units of group 0, which the job does not hold$"):
+        setting.engine.train(setting.start, Plan((job,)), setting.cohort)
 
 
 def test_learned_units_change(setting: Setting) -> None:
