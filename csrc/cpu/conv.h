@@ -7,6 +7,9 @@
 
 namespace fedlps::FEDLPS_ISA {
 
+// The most rows of a convolution that one tile covers.
+inline constexpr int MOST_TILES = 12;
+
 // Implementations by their number of rows, from 1.
 template <class Function>
 struct Tiles {
@@ -28,7 +31,7 @@ struct Blocks {
     }
 };
 
-// The line buffers of a block's rows.
+// Between the line buffers of two rows.
 template <class T>
 std::int64_t line_pitch(const Conv<T>& conv) {
     return conv.width * conv.in.batch + SLACK;

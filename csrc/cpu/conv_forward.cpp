@@ -104,19 +104,20 @@ void conv_forward(const Conv<T>& conv) {
     const std::int64_t code_pitch = conv.height * samples;
     for (std::int64_t y = 0; y < conv.height; ++y) {
         const T* input = conv.input + y * conv.stride * conv.pool * in.row_stride();
-        for (std::int64_t block = 0; block < blocks.count; ++block) {
-            const auto [first, rows] = blocks[block];
-            int width = widest;
-            for (std::int64_t vector = 0; vector < vectors; vector += 1 << width) {
-                while ((1 << width) > vectors - vector) --width;
-                const std::int64_t position = vector * LANES<T>;
+        int width = widest;
+        // all rows on the same inputs, while these are in the first cache
+        for (std::int64_t vector = 0; vector < vectors; vector += 1 << width) {
+            while ((1 << width) > vectors - vector) --width;
+            const std::int64_t position = vector * LANES<T>;
+            for (std::int64_t block = 0; block < blocks.count; ++block) {
+                const auto [first, rows] = blocks[block];
                 T* codes = conv.codes ? conv.codes + first * code_pitch + y * samples + position : nullptr;
-                CHOICES<T>[pooled][width]->of[rows - 1](
-                    {conv, walk, first, position, input + position, conv.line + position, pitch, codes, code_pitch});
+                CHOICES<T>[pooled][width]->of[rows - 1]({conv, walk, first, position, input + position,
+                                                         conv.line + first * pitch + position, pitch, codes, code_pitch});
             }
-            for (std::int64_t row = 0; row < rows; ++row)
-                write_line(conv.targets, first + row, y, conv.width, conv.line + row * pitch);
         }
+        for (std::int64_t row = 0; row < conv.rows; ++row)
+            write_line(conv.targets, row, y, conv.width, conv.line + row * pitch);
     }
 }
 

@@ -61,6 +61,21 @@ std::int64_t taps_of(const Conv<T>& conv, const Expanded& expanded, std::int64_t
     return count;
 }
 
+// The kernel rows through which an input row sees any output.
+template <class T>
+std::int64_t lines_of(const Conv<T>& conv, const Expanded& expanded, std::int64_t y, Line* lines) {
+    std::int64_t count = 0;
+    for (std::int64_t line = 0; line < conv.kernel; ++line) {
+        const std::int64_t above = y + conv.in.padding - line;
+        if (above < 0 || (conv.stride > 1 && above % conv.stride != 0)) continue;
+        const std::int64_t row = conv.stride > 1 ? above / conv.stride : above;
+        if (row >= conv.height * conv.pool) continue;
+        const std::int64_t offset = row * expanded.row_stride;
+        lines[count++] = {{offset, offset}, line * conv.kernel * conv.in.channels};
+    }
+    return count;
+}
+
 }  // namespace
 
 template <class T>
@@ -71,30 +86,23 @@ void conv_input_gradient(const Conv<T>& conv) {
     for (std::int64_t row = 0; row < conv.rows; ++row)
         transpose(conv.weight + row * in.channels * area, in.channels, area, conv.packed + row * in.channels * area);
 
-    for (std::int64_t y = 0; y < in.height; ++y) {
-        Line lines[MAX_TAPS];
-        std::int64_t line_count = 0;
-        for (std::int64_t line = 0; line < conv.kernel; ++line) {
-            const std::int64_t above = y + in.padding - line;
-            if (above < 0 || above % conv.stride != 0 || above / conv.stride >= conv.height * conv.pool) continue;
-            const std::int64_t offset = above / conv.stride * expanded.row_stride;
-            lines[line_count++] = {{offset, offset}, line * conv.kernel * in.channels};
-        }
-        for (std::int64_t phase = 0; phase < in.phases; ++phase) {
-            // the columns of this phase that are no halo
-            const std::int64_t start = -floor_of(phase - in.padding, in.phases);
-            const std::int64_t stop = floor_of(in.padding + in.width - 1 - phase, in.phases) + 1;
-            if (stop <= start) continue;
-            const std::int64_t end = stop * batch;
-            for (std::int64_t position = start * batch; position < end;) {
-                const std::int64_t vectors = (end - position + LANES<T> - 1) / LANES<T>;
-                const int width = vectors >= 4 && in.channels > 1 ? 2 : vectors >= 2 ? 1 : 0;
-                const std::int64_t lanes = LANES<T> << width;
-                const std::int64_t next = position + lanes < end ? position + lanes : end;
-                Tap taps[MAX_TAPS];
-                const std::int64_t tap_count = taps_of(conv, expanded, phase, position, next, taps);
+    for (std::int64_t phase = 0; phase < in.phases; ++phase) {
+        // the columns of this phase that are no halo
+        const std::int64_t start = -floor_of(phase - in.padding, in.phases) * batch;
+        const std::int64_t end = (floor_of(in.padding + in.width - 1 - phase, in.phases) + 1) * batch;
+        for (std::int64_t position = start; position < end;) {
+            const std::int64_t vectors = (end - position + LANES<T> - 1) / LANES<T>;
+            // two vectors on many channels read less than four on few
+            const int width = vectors >= 4 && in.channels <= CHOICES<T>[2]->most && in.channels > 1 ? 2 : vectors >= 2;
+            const std::int64_t lanes = LANES<T> << width;
+            const std::int64_t next = position + lanes < end ? position + lanes : end;
+            Tap taps[MAX_TAPS];
+            const std::int64_t tap_count = taps_of(conv, expanded, phase, position, next, taps);
+            const Blocks blocks(in.channels, CHOICES<T>[width]->most);
+            for (std::int64_t y = 0; y < in.height; ++y) {
+                Line lines[MAX_TAPS];
+                const std::int64_t line_count = lines_of(conv, expanded, y, lines);
                 const Walk walk{conv.rows, expanded.channel_stride, in.channels * area, lines, line_count, taps, tap_count};
-                const Blocks blocks(in.channels, CHOICES<T>[width]->most);
                 for (std::int64_t block = 0; block < blocks.count; ++block) {
                     const auto [first, channels] = blocks[block];
                     T* result = conv.input_gradient + in.row(first, y) + phase * in.phase_stride() + position;
@@ -102,8 +110,8 @@ void conv_input_gradient(const Conv<T>& conv) {
                     CHOICES<T>[width]->of[channels - 1](
                         {walk, gradient, conv.packed + first, result, in.channel_stride(), next - position});
                 }
-                position = next;
             }
+            position = next;
         }
     }
 }

@@ -83,7 +83,7 @@ struct Conv {
     std::span<const Target<T>> targets;
     T* packed;    // scratch: the weight, transposed
     T* expanded;  // scratch: the gradient of the outputs before pooling (Expanded)
-    T* line;      // scratch: the rows in work
+    T* line;      // scratch: one row of every channel
     T* partial;   // scratch: sums of the weight gradient, lane by lane
 
     [[gnu::always_inline]] bool linear() const {
@@ -115,8 +115,6 @@ struct Expanded {
     }
 };
 
-// The most rows of a convolution that its kernels work on at once.
-inline constexpr int MOST_TILES = 12;
 // The most vectors' lanes of any instruction set.
 inline constexpr int MOST_LANES = 16;
 
@@ -135,7 +133,7 @@ struct ScratchSizes {
 
     [[gnu::always_inline]] explicit ScratchSizes(const Conv<T>& conv)
         : packed(conv.rows * (conv.in.channels * conv.kernel * conv.kernel + conv.in.batch) + SLACK),
-          line(MOST_TILES * (conv.width * conv.in.batch + SLACK)),
+          line(conv.rows * (conv.width * conv.in.batch + SLACK)),
           partial((conv.linear() ? conv.in.batch : 8 * MOST_LANES) * conv.in.channels * conv.kernel * conv.kernel +
                   SLACK) {
         const bool whole = conv.input_gradient != nullptr || conv.linear();

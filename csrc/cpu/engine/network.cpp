@@ -122,12 +122,14 @@ Network<T>::Network(const Kernels<T>& kernels, const Program& program, std::span
     }
 
     for (std::int64_t exit = 0; exit < exits; ++exit) {
-        const Image image{program.classes, 1, 1, 0, 1, batch};
+        const std::int64_t stage = stage_of[program.exits[exit]];
+        const Shape shape = stage < 0 ? Shape{program.channels, program.height, program.width} : shapes[stage];
+        const Image image{shape.channels, shape.height, shape.width, 0, 1, batch};
         T* values = arena.take(image.size() + SLACK);
         T* gradient = training ? arena.take(image.size() + SLACK) : nullptr;
         logits_.push_back(values);
         logit_gradients_.push_back(gradient);
-        connect(stage_of[program.exits[exit]], image, values, gradient);
+        connect(stage, image, values, gradient);
     }
 
     ScratchSizes<T> most{Conv<T>{}};

@@ -1,6 +1,7 @@
 #include "cpu/engine/rounds.h"
 
 #include <algorithm>
+#include <mutex>
 #include <numeric>
 
 #include "common/parallel.h"
@@ -36,6 +37,27 @@ void largest_first(const std::vector<double>& works, int threads, const Body& bo
     });
 }
 
+// The workers' memory, kept from call to call: fresh pages cost as much as a small client. Calls at once get new ones.
+template <class T>
+class Arenas {
+  public:
+    explicit Arenas(int workers) {
+        const std::lock_guard<std::mutex> locked(mutex_);
+        arenas_.swap(kept_);
+        if (arenas_.size() < static_cast<std::size_t>(workers)) arenas_.resize(static_cast<std::size_t>(workers));
+    }
+    ~Arenas() {
+        const std::lock_guard<std::mutex> locked(mutex_);
+        if (kept_.empty()) kept_.swap(arenas_);
+    }
+    Arena<T>& operator[](int worker) { return arenas_[worker]; }
+
+  private:
+    static inline std::mutex mutex_;
+    static inline std::vector<Arena<T>> kept_;
+    std::vector<Arena<T>> arenas_;
+};
+
 constexpr std::int64_t EVALUATION_BATCH = 32;  // a larger one's activations leave the second cache
 
 }  // namespace
@@ -48,7 +70,7 @@ void local_round(const Kernels<T>& kernels, const Program& program, const Source
         const std::int64_t samples = job.edges[job.last_step] - job.edges[job.first_step];
         works.push_back(work(program, job.counts) * static_cast<double>(samples * std::max<std::size_t>(job.passes.size(), 1)));
     }
-    std::vector<Arena<T>> arenas(static_cast<std::size_t>(std::max(threads, 1)));
+    Arenas<T> arenas(std::max(threads, 1));
     largest_first(works, threads, [&](std::int64_t index, int worker) {
         Training<T>(kernels, program, source, jobs[index], arenas[worker]).run();
         arenas[worker].give_back();
@@ -61,7 +83,7 @@ void evaluate(const Kernels<T>& kernels, const Program& program, const Source<T>
     std::vector<double> works;
     for (const Model<T>& model : models)
         works.push_back(work(program, model.counts) * static_cast<double>(model.samples.size()));
-    std::vector<Arena<T>> arenas(static_cast<std::size_t>(std::max(threads, 1)));
+    Arenas<T> arenas(std::max(threads, 1));
     const auto exits = static_cast<std::int64_t>(program.exits.size());
     largest_first(works, threads, [&](std::int64_t index, int worker) {
         const Model<T>& model = models[index];

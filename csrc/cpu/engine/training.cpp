@@ -55,7 +55,8 @@ template <class T>
 typename Training<T>::Batch Training<T>::batch(std::int64_t step, std::int64_t later) const {
     const std::int64_t first = step - step % job_.epoch_steps;
     const std::int64_t length = std::min(job_.epoch_steps, steps() - first);
-    const std::int64_t number = first + (step - first + later) % length;
+    const std::int64_t place = (step - first + later) % length;
+    const std::int64_t number = first + (place < 0 ? place + length : place);
     return {job_.samples.data() + job_.edges[number], job_.edges[number + 1] - job_.edges[number]};
 }
 
