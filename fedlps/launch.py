@@ -207,7 +207,8 @@ def _method(config: Config) -> Method:
 
 
 def _request(config: Config) -> executors.Request:
-    return executors.Request(config.executor, config.device, config.precision, config.evaluation.batch)
+    threads = None if config.threads == "all" else config.threads
+    return executors.Request(config.executor, config.device, config.precision, config.evaluation.batch, threads)
 
 
 def _split(config: Config, dataset: data.Dataset) -> data.Split:

@@ -46,6 +46,12 @@ def module() -> ModuleType | None:
     return load()[0]
 
 
+def isa() -> str:
+    """The instruction set in use; empty if the native module does not serve."""
+    found = module()
+    return "" if found is None else str(found.isa())
+
+
 def serving(tensor: torch.Tensor) -> ModuleType | None:
     """The native module, if it serves tensors of this device."""
     return module() if tensor.device.type == "cpu" else None

@@ -92,7 +92,7 @@ def test_the_default_directories(tmp_path, monkeypatch) -> None:
         ({"overrides": {"model.hidden": [3]}}, r"^model.hidden: digits_cnn has no such parameter"),
         ({"overrides": {"clients": 40}}, r"shards"),
         ({"overrides": {"device": "cuda"}}, r"^device: got cuda, but"),
-        ({"overrides": {"executor": "cpu"}}, r"^executor: got cpu"),
+        ({"overrides": {"executor": "cuda"}}, r"^executor: got cuda"),
         ({"overrides": {"precision": "bf16"}}, r"^precision: got bf16"),
         ({"overrides": {"data.name": "mnist", "data.root": "missing"}}, r"missing"),
         ({"overrides": {"method.alpha": 1}}, r"^method.alpha: unknown key"),

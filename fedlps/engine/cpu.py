@@ -34,7 +34,6 @@ class CpuExecutor:
         samples: Samples,
         *,
         dtype: torch.dtype = torch.float32,
-        evaluation_batch: int = 200,
         threads: int | None = None,
     ) -> None:
         obstacle = why_not(program)
@@ -44,7 +43,6 @@ class CpuExecutor:
         self.layout = program.layout()
         self.samples = samples
         self.dtype = dtype
-        self.evaluation_batch = evaluation_batch
         self.threads = threads
         self.native = native_program(program, self.layout)
 
@@ -54,7 +52,9 @@ class CpuExecutor:
         used = [indices for client in batches for indices in client]
         source, places = native_samples(self.samples, used, "train", self.dtype)
         jobs = [
-            NativeJob(self.program, job, global_parameters, own, int(cohort.epoch_steps[job.client]), plan.probes, places)
+            NativeJob(
+                self.program, job, global_parameters, own, int(cohort.epoch_steps[job.client]), plan.probes, places
+            )
             for job, own in zip(plan.jobs, batches, strict=True)
         ]
         for number in range(max((len(job.segments) for job in plan.jobs), default=0)):

@@ -51,7 +51,7 @@ def test_evaluations_agree(drawn, seed) -> None:
     program, engine, reference, start, rng = setting(drawn, seed)
     models = submodels(program, 3 * start, rng)
     own = [rng.integers(COUNT, size=size) for size in rng.permutation([0, 1, 45])]
-    engine.evaluation_batch = reference.evaluation_batch = int(rng.choice([1, 7, 200]))
+    reference.evaluation_batch = int(rng.choice([1, 7, 200]))
     want = reference.evaluate(models, own, "test")
     for _ in each_isa():
         agree_on_evaluation(engine.evaluate(models, own, "test"), want)
