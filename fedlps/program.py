@@ -18,7 +18,7 @@ StepKind = Literal["conv", "linear", "norm", "relu", "maxpool", "avgpool", "flat
 
 @dataclass(frozen=True)
 class Step:
-    """One operation of a chain. `input` is the step it reads (-1: the sample); `layer` its layer in flat order, if any."""
+    """One operation of a chain. `input` is the step it reads (-1: the sample); `layer` its layer in flat order."""
 
     kind: StepKind
     input: int

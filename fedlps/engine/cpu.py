@@ -93,7 +93,7 @@ class CpuExecutor:
         counts = _rows([job.counts for job in jobs], len(self.program.groups), torch.int32)
         full = _rows([job.parameters for job in jobs], self.program.size, self.dtype)
         capacity = int(self.layout.compact_sizes(counts).max()) if jobs else 0
-        probes = {name: [job.probe(name) for job in jobs] for name in plan.probes}
+        probes: dict[str, list[Any]] = {name: [job.probe(name) for job in jobs] for name in plan.probes}
         return LocalResult(
             submodels=Submodels(kept, counts, gather_weights(full, kept, counts, self.layout, capacity)),
             redundancy=_rows([job.redundancy for job in jobs], self.program.units, self.dtype),

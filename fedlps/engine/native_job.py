@@ -162,8 +162,7 @@ class NativeJob:
         """What the plan asks to be told of the job."""
         match name:
             case "kept":
-                assert self.by_step is not None
-                return list(self.by_step[: self.steps])
+                return [] if self.by_step is None else list(self.by_step[: self.steps])
             case "losses":
                 return self.losses[: self.steps].tolist()
             case "squared_losses":
