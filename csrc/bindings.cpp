@@ -9,6 +9,7 @@
 #include "common/parallel.h"
 #include "cpu/isa.h"
 #include "engine_bindings.h"
+#include "grouped_bindings.h"
 #ifdef FEDLPS_HAS_CUDA
 #include "cuda/runtime.h"
 #endif
@@ -44,9 +45,7 @@ struct Submodels {
 template <class Work>
 void with_kernels(const Array& tensor, const Work& work) {
     py::gil_scoped_release released;
-    if (std::get<2>(tensor) == "float32") return work(isa().single);
-    if (std::get<2>(tensor) == "float64") return work(isa().wide);
-    throw std::invalid_argument("dtype: got " + std::get<2>(tensor) + ", expected float32 or float64");
+    with_dtype(std::get<2>(tensor), work);
 }
 
 template <class Body>
@@ -237,6 +236,7 @@ PYBIND11_MODULE(_native, module) {
     module.def("scatter_update", &scatter_update);
     module.def("scatter_aggregate", &scatter_aggregate);
     bind_engine(module);
+    bind_grouped(module);
     module.def("available_isas", &available_isa_names, "Instruction sets that this machine runs, fastest last.");
     module.def("isa", [] { return std::string(isa().name); }, "The instruction set in use.");
     module.def("use_isa", &use_named_isa, "Use another instruction set from now on.");

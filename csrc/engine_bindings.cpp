@@ -96,14 +96,6 @@ Job<T> job_of(const py::dict& given) {
     return job;
 }
 
-// Calls work(kernels) for the dtype of that name.
-template <class Work>
-void with_dtype(const std::string& dtype, const Work& work) {
-    if (dtype == "float32") return work(isa().single);
-    if (dtype == "float64") return work(isa().wide);
-    throw std::invalid_argument("dtype: got " + dtype + ", expected float32 or float64");
-}
-
 void run_local_round(const py::dict& program, const py::dict& source, const py::list& jobs, const std::string& dtype,
                      int threads) {
     const Program model = program_of(program);
