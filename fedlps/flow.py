@@ -255,4 +255,5 @@ def _square(value: Any) -> bool:
 
 def shape_of(node: fx.Node) -> tuple[int, ...]:
     """The shape of a node's output, with the batch; empty if it is no tensor."""
-    return tuple(getattr(node.meta.get("tensor_meta"), "shape", ()))
+    shape: tuple[int, ...] = node.meta.get("shape", ())
+    return shape

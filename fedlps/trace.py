@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy
 import torch
 from torch import fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 
 from fedlps.errors import InputError
 from fedlps.flow import Flow, Trace, layer_of, shape_of, through
@@ -81,12 +81,25 @@ def _flat_order(module: nn.Module) -> tuple[tuple[Parameter, ...], dict[int, int
     return tuple(parameters), offsets
 
 
+class _Shapes(fx.Interpreter):
+    """Runs a traced module and notes at every node the shape of what came out.
+
+    torch's own ShapeProp does the same, but imports sympy for it, half a second.
+    """
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if isinstance(result, torch.Tensor):
+            n.meta["shape"] = tuple(result.shape)
+        return result
+
+
 def _walk(trace: Trace, graph: fx.GraphModule, input_shape: tuple[int, ...]) -> int:
     """Follow the units through the graph. Returns the number of classes."""
     try:
-        ShapeProp(graph).propagate(_sample(trace, input_shape))
+        _Shapes(graph).run(_sample(trace, input_shape))
     except Exception as error:
-        raise _wrong_input(input_shape, error.__cause__ or error) from error
+        raise _wrong_input(input_shape, error) from error
     modules = dict(graph.named_modules())
     flows: dict[fx.Node, Flow] = {}
     called: set[int] = set()

@@ -7,6 +7,7 @@ import torch
 from fedlps_kernels import checks, native
 from fedlps_kernels.gather_weights import definition
 from fedlps_kernels.layout import Layout
+from fedlps_kernels.operator import differentiable, operator
 
 
 def gather_weights(
@@ -36,7 +37,7 @@ def scatter_weights(compact: torch.Tensor, kept: torch.Tensor, counts: torch.Ten
     return parameters
 
 
-@torch.library.custom_op("fedlps::gather_weights", mutates_args=())
+@operator("gather_weights", lambda parameters, kept, *rest: parameters.new_empty(kept.shape[0], rest[-1]))
 def _gather(
     parameters: torch.Tensor,
     kept: torch.Tensor,
@@ -58,10 +59,7 @@ def _gather(
     return compact
 
 
-_gather.register_fake(lambda parameters, kept, *rest: parameters.new_empty(kept.shape[0], rest[-1]))
-
-
-@torch.library.custom_op("fedlps::scatter_weights", mutates_args=())
+@operator("scatter_weights", lambda compact, kept, *rest: compact.new_empty(kept.shape[0], rest[-1]))
 def _scatter(
     compact: torch.Tensor,
     kept: torch.Tensor,
@@ -80,9 +78,6 @@ def _scatter(
     parameters = compact.new_empty(len(kept), size)
     module.scatter_weights(*native.arrays(table, groups, compact, kept, counts, parameters), native.threads())
     return parameters
-
-
-_scatter.register_fake(lambda compact, kept, *rest: compact.new_empty(kept.shape[0], rest[-1]))
 
 
 def _save_gather(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
@@ -108,5 +103,5 @@ def _scatter_backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | 
     return _gather(gradient.contiguous(), *ctx.saved_tensors, ctx.capacity), *(None,) * 5
 
 
-_gather.register_autograd(_gather_backward, setup_context=_save_gather)
-_scatter.register_autograd(_scatter_backward, setup_context=_save_scatter)
+differentiable("gather_weights", _gather_backward, _save_gather)
+differentiable("scatter_weights", _scatter_backward, _save_scatter)

@@ -6,6 +6,7 @@ import torch
 
 from fedlps_kernels import checks, native
 from fedlps_kernels.importance_step import definition
+from fedlps_kernels.operator import differentiable, operator
 
 
 def importance_step(
@@ -32,7 +33,7 @@ def importance_step(
     return stepped
 
 
-@torch.library.custom_op("fedlps::importance_step", mutates_args=())
+@operator("importance_step", lambda redundancy, *_: torch.empty_like(redundancy))
 def _step(
     redundancy: torch.Tensor,
     sums: torch.Tensor,
@@ -62,9 +63,6 @@ def _step(
     return stepped
 
 
-_step.register_fake(lambda redundancy, *_: torch.empty_like(redundancy))
-
-
 def _save(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
     _, sums, _, groups, ctx.lr, ctx.lam, ctx.kappa, ctx.reduction = inputs
     ctx.save_for_backward(sums, groups)
@@ -78,4 +76,4 @@ def _backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ..
     return gradient * (1 - rate), -gradient * rate * slope, gradient * (ctx.lr * ctx.kappa), *(None,) * 5
 
 
-_step.register_autograd(_backward, setup_context=_save)
+differentiable("importance_step", _backward, _save)

@@ -6,6 +6,7 @@ import torch
 
 from fedlps_kernels import checks, native
 from fedlps_kernels.layout import Layout
+from fedlps_kernels.operator import differentiable, operator
 from fedlps_kernels.scatter_aggregate import definition
 
 
@@ -33,7 +34,7 @@ def scatter_aggregate(
     return result
 
 
-@torch.library.custom_op("fedlps::scatter_aggregate", mutates_args=())
+@operator("scatter_aggregate", lambda parameters, *_: torch.empty_like(parameters))
 def _aggregate(
     parameters: torch.Tensor,
     residuals: torch.Tensor,
@@ -61,9 +62,6 @@ def _aggregate(
     return result
 
 
-_aggregate.register_fake(lambda parameters, *_: torch.empty_like(parameters))
-
-
 def _save(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
     _, residuals, kept, counts, weights, table, groups, ctx.rule = inputs
     ctx.capacity = residuals.shape[1]
@@ -81,4 +79,4 @@ def _backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ..
     return gradient, -residuals * weights[:, None].to(gradient.dtype), *(None,) * 6
 
 
-_aggregate.register_autograd(_backward, setup_context=_save)
+differentiable("scatter_aggregate", _backward, _save)

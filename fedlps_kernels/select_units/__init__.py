@@ -3,6 +3,7 @@
 import torch
 
 from fedlps_kernels import checks, native
+from fedlps_kernels.operator import operator
 from fedlps_kernels.select_units import definition
 
 
@@ -19,7 +20,7 @@ def select_units(scores: torch.Tensor, counts: torch.Tensor, groups: torch.Tenso
     return kept
 
 
-@torch.library.custom_op("fedlps::select_units", mutates_args=())
+@operator("select_units", lambda scores, *_: torch.empty_like(scores, dtype=torch.int32))
 def _select(scores: torch.Tensor, counts: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
     checks.groups(groups)
     checks.tensor("scores", scores, {"C": None, "U": int(groups[-1])}, checks.FLOATS)
@@ -31,6 +32,3 @@ def _select(scores: torch.Tensor, counts: torch.Tensor, groups: torch.Tensor) ->
     kept = torch.empty_like(scores, dtype=torch.int32)
     module.select_units(*native.arrays(groups, scores, counts, kept), native.threads())
     return kept
-
-
-_select.register_fake(lambda scores, *_: torch.empty_like(scores, dtype=torch.int32))

@@ -6,6 +6,7 @@ import torch
 
 from fedlps_kernels import checks, native
 from fedlps_kernels.layout import Layout
+from fedlps_kernels.operator import differentiable, operator
 from fedlps_kernels.unit_abs_sum import definition
 
 
@@ -21,7 +22,7 @@ def unit_abs_sum(parameters: torch.Tensor, layout: Layout) -> torch.Tensor:
     return sums
 
 
-@torch.library.custom_op("fedlps::unit_abs_sum", mutates_args=())
+@operator("unit_abs_sum", lambda parameters, table, groups, units: parameters.new_empty(parameters.shape[0], units))
 def _sum(parameters: torch.Tensor, table: torch.Tensor, groups: torch.Tensor, units: int) -> torch.Tensor:
     layout = Layout.of(table, groups)
     checks.tensor("parameters", parameters, {"C": None, "P": layout.parameters}, checks.FLOATS)
@@ -33,17 +34,11 @@ def _sum(parameters: torch.Tensor, table: torch.Tensor, groups: torch.Tensor, un
     return sums
 
 
-_sum.register_fake(lambda parameters, table, groups, units: parameters.new_empty(parameters.shape[0], units))
-
-
-@torch.library.custom_op("fedlps::unit_abs_sum_gradient", mutates_args=())
+@operator("unit_abs_sum_gradient", lambda gradient, parameters, *_: torch.empty_like(parameters))
 def _gradient(
     gradient: torch.Tensor, parameters: torch.Tensor, table: torch.Tensor, groups: torch.Tensor
 ) -> torch.Tensor:
     return definition.unit_abs_sum_gradient(gradient, parameters, Layout.of(table, groups))
-
-
-_gradient.register_fake(lambda gradient, parameters, *_: torch.empty_like(parameters))
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
@@ -54,4 +49,4 @@ def _backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ..
     return _gradient(gradient, *ctx.saved_tensors), None, None, None
 
 
-_sum.register_autograd(_backward, setup_context=_save)
+differentiable("unit_abs_sum", _backward, _save)
