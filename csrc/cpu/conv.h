@@ -81,13 +81,19 @@ void read_line(std::span<const Target<T>> targets, std::int64_t channel, std::in
 // (rows, columns) to (columns, rows).
 template <class T>
 void transpose(const T* from, std::int64_t rows, std::int64_t columns, T* to) {
-    constexpr std::int64_t BLOCK = 16;  // a block's cache lines stay while they are written
-    for (std::int64_t first = 0; first < columns; first += BLOCK) {
-        const std::int64_t last = first + BLOCK < columns ? first + BLOCK : columns;
-        for (std::int64_t row = 0; row < rows; ++row)
-            for (std::int64_t column = first; column < last; ++column)
-                to[column * rows + row] = from[row * columns + column];
-    }
+    for (std::int64_t column = 0; column < columns; column += LANES<T>)
+        for (std::int64_t row = 0; row < rows; row += LANES<T>) {
+            const std::int64_t height = rows - row < LANES<T> ? rows - row : LANES<T>;
+            const std::int64_t width = columns - column < LANES<T> ? columns - column : LANES<T>;
+            Vector<T> square[LANES<T>];
+#pragma GCC unroll 16
+            for (int each = 0; each < LANES<T>; ++each)
+                square[each] = load_first(from + (row + (each < height ? each : 0)) * columns + column, width);
+            transpose_square<T>(square);
+#pragma GCC unroll 16
+            for (int each = 0; each < LANES<T>; ++each)
+                if (each < width) store_first(to + (column + each) * rows + row, square[each], height);
+        }
 }
 
 }  // namespace fedlps::FEDLPS_ISA

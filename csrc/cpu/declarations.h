@@ -60,6 +60,6 @@ bool finite(std::int64_t, const T*);
 template <class T>
 void row_sums(std::int64_t, std::int64_t, const T*, T*);
 template <class T>
-void load_samples(const Source<T>&, const std::int64_t*, const Image&, T*);
+void load_samples(const T*, const std::int64_t*, const Image&, T*);
 
 }  // namespace fedlps::FEDLPS_ISA

@@ -50,15 +50,6 @@ struct Target {
     T* gradient;
 };
 
-// Where the samples of a part lie: bytes with what each becomes, or values as they are.
-template <class T>
-struct Source {
-    const std::uint8_t* bytes;  // null: values
-    const T* table;             // (channels, 256)
-    const T* values;
-    const std::int64_t* labels;
-};
-
 // Kernels read past the end of an image by fewer entries than this.
 inline constexpr std::int64_t SLACK = 256;
 // The code of an output that ReLU cut off; else the position of the pooling window's maximum.

@@ -61,7 +61,8 @@ struct Kernels {
     bool (*finite)(std::int64_t size, const T* values);
     // sums[row] += sum of a row's |weights|.
     void (*row_sums)(std::int64_t rows, std::int64_t columns, const T* weights, T* sums);
-    void (*load_samples)(const Source<T>&, const std::int64_t* indices, const Image&, T* values);
+    // Rows of samples (channels, height, width), at the indices, into an image.
+    void (*load_samples)(const T* samples, const std::int64_t* indices, const Image&, T* values);
 };
 
 struct InstructionSet {

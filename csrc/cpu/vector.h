@@ -1,8 +1,14 @@
 // Vectors of one instruction set, over the compiler's own vector types.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
+#include <utility>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 
 namespace fedlps::FEDLPS_ISA {
 
@@ -41,7 +47,57 @@ inline void store(T* to, Vector<T> values) {
 template <class T>
 inline void store_first(T* to, Vector<T> values, std::int64_t lanes) {
     if (lanes >= LANES<T>) return store(to, values);
+    if (lanes <= 0) return;
+#if defined(__AVX512F__)
+    const auto mask = static_cast<unsigned>((1u << lanes) - 1);
+    if constexpr (sizeof(T) == 4)
+        _mm512_mask_storeu_ps(to, static_cast<__mmask16>(mask), values);
+    else
+        _mm512_mask_storeu_pd(to, static_cast<__mmask8>(mask), values);
+#else
     for (std::int64_t lane = 0; lane < lanes; ++lane) to[lane] = values[lane];
+#endif
+}
+
+// The first lanes, then zeros; nothing behind them is read.
+template <class T>
+inline Vector<T> load_first(const T* from, std::int64_t lanes) {
+    if (lanes >= LANES<T>) return load(from);
+#if defined(__AVX512F__)
+    const auto mask = static_cast<unsigned>((1u << lanes) - 1);
+    if constexpr (sizeof(T) == 4)
+        return _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), from);
+    else
+        return _mm512_maskz_loadu_pd(static_cast<__mmask8>(mask), from);
+#else
+    Vector<T> values{};
+    for (std::int64_t lane = 0; lane < lanes; ++lane) values[lane] = from[lane];
+    return values;
+#endif
+}
+
+// Swaps blocks of DISTANCE lanes between rows that lie DISTANCE apart: one stage of a transposition.
+template <class T, int DISTANCE, std::size_t... LANE>
+[[gnu::always_inline]] inline void exchange(Vector<T>& upper, Vector<T>& lower, std::index_sequence<LANE...>) {
+    constexpr auto first = [](std::size_t lane) {
+        return static_cast<int>(lane & DISTANCE ? lane - DISTANCE + LANES<T> : lane);
+    };
+    constexpr auto second = [](std::size_t lane) {
+        return static_cast<int>(lane & DISTANCE ? lane + LANES<T> : lane + DISTANCE);
+    };
+    const Vector<T> kept = __builtin_shufflevector(upper, lower, first(LANE)...);
+    lower = __builtin_shufflevector(upper, lower, second(LANE)...);
+    upper = kept;
+}
+
+// Rows become columns.
+template <class T, int DISTANCE = LANES<T> / 2>
+[[gnu::always_inline]] inline void transpose_square(Vector<T> (&rows)[LANES<T>]) {
+#pragma GCC unroll 16
+    for (int row = 0; row < LANES<T>; ++row)
+        if (!(row & DISTANCE))
+            exchange<T, DISTANCE>(rows[row], rows[row + DISTANCE], std::make_index_sequence<LANES<T>>());
+    if constexpr (DISTANCE > 1) transpose_square<T, DISTANCE / 2>(rows);
 }
 
 template <class T>

@@ -84,27 +84,35 @@ void row_sums(std::int64_t rows, std::int64_t columns, const T* weights, T* sums
     }
 }
 
-// Samples of one batch, transposed so that the sample is innermost.
+// Samples of one batch, transposed so that the sample is innermost: as many samples and columns at once as a vector has
+// lanes.
 template <class T>
-void load_samples(const Source<T>& source, const std::int64_t* indices, const Image& image, T* values) {
+void load_samples(const T* values, const std::int64_t* indices, const Image& image, T* result) {
     const std::int64_t area = image.height * image.width, size = image.channels * area;
-    constexpr std::int64_t TOGETHER = 8;  // as many rows are read at once as the prefetcher follows
-    for (std::int64_t first = 0; first < image.batch; first += TOGETHER) {
-        const std::int64_t count = image.batch - first < TOGETHER ? image.batch - first : TOGETHER;
+    for (std::int64_t first = 0; first < image.batch; first += LANES<T>) {
+        const std::int64_t count = image.batch - first < LANES<T> ? image.batch - first : LANES<T>;
         for (std::int64_t channel = 0; channel < image.channels; ++channel)
             for (std::int64_t y = 0; y < image.height; ++y) {
-                T* row = values + image.row(channel, y) + first;
+                T* row = result + image.row(channel, y) + first;
                 const std::int64_t from = channel * area + y * image.width;
-                const T* table = source.table + channel * 256;
-                for (std::int64_t sample = 0; sample < count; ++sample) {
-                    const std::int64_t start = indices[first + sample] * size + from;
-                    Columns column(image, image.padding);
-                    if (source.bytes)
-                        for (std::int64_t x = 0; x < image.width; ++x, column.next())
-                            row[column.offset + sample] = table[source.bytes[start + x]];
-                    else
-                        for (std::int64_t x = 0; x < image.width; ++x, column.next())
-                            row[column.offset + sample] = source.values[start + x];
+                Columns column(image, image.padding);
+                for (std::int64_t x = 0; x < image.width; x += LANES<T>) {
+                    const std::int64_t width = image.width - x < LANES<T> ? image.width - x : LANES<T>;
+                    Vector<T> rows[LANES<T>];
+#pragma GCC unroll 16
+                    for (int sample = 0; sample < LANES<T>; ++sample) {
+                        // behind the last sample again the first: what is not stored must only be readable
+                        const std::int64_t index = indices[first + (sample < count ? sample : 0)];
+                        const std::int64_t start = index * size + from + x;
+                        rows[sample] = load_first(values + start, width);
+                    }
+                    transpose_square<T>(rows);
+#pragma GCC unroll 16
+                    for (int each = 0; each < LANES<T>; ++each)
+                        if (each < width) {
+                            store_first(row + column.offset, rows[each], count);
+                            column.next();
+                        }
                 }
             }
     }
@@ -124,7 +132,7 @@ template bool finite(std::int64_t, const float*);
 template bool finite(std::int64_t, const double*);
 template void row_sums(std::int64_t, std::int64_t, const float*, float*);
 template void row_sums(std::int64_t, std::int64_t, const double*, double*);
-template void load_samples(const Source<float>&, const std::int64_t*, const Image&, float*);
-template void load_samples(const Source<double>&, const std::int64_t*, const Image&, double*);
+template void load_samples(const float*, const std::int64_t*, const Image&, float*);
+template void load_samples(const double*, const std::int64_t*, const Image&, double*);
 
 }  // namespace fedlps::FEDLPS_ISA

@@ -159,8 +159,9 @@ void Network<T>::connect(std::int64_t source, Image image, T* values, T* gradien
 }
 
 template <class T>
-void Network<T>::forward(const Source<T>& source, const std::int64_t* indices, const T* weights) {
-    for (const Target<T>& target : sample_) kernels_.load_samples(source, indices, target.image, target.values);
+void Network<T>::forward(const Samples<T>& samples, const std::int64_t* places, const T* weights) {
+    for (const Target<T>& target : sample_)
+        kernels_.load_samples(samples.values(), places, target.image, target.values);
     for (Stage& stage : stages_) {
         if (Conv<T>* conv = std::get_if<Conv<T>>(&stage.work)) {
             const CompactLayer& layer = layout_.layers[stage.layer];

@@ -7,6 +7,7 @@
 
 #include "cpu/engine/arena.h"
 #include "cpu/engine/program.h"
+#include "cpu/engine/samples.h"
 #include "cpu/kernels.h"
 
 namespace fedlps {
@@ -23,8 +24,8 @@ class Network {
     std::span<T* const> logits() const { return logits_; }
     std::span<T* const> logit_gradients() const { return logit_gradients_; }
 
-    // Samples at the indices, through the network with these weights (in compact order), to the logits.
-    void forward(const Source<T>& source, const std::int64_t* indices, const T* weights);
+    // Samples at these places, through the network with these weights (in compact order), to the logits.
+    void forward(const Samples<T>& samples, const std::int64_t* places, const T* weights);
     // From the gradients of the logits to those of the weights, in compact order; zero where no exit that is run
     // depends on them. After forward with the same weights.
     void backward(T* gradient);

@@ -61,15 +61,17 @@ void evaluate(const Kernels<T>& kernels, const Program& program, const Source<T>
             const std::int64_t batch = rest ? end - start : EVALUATION_BATCH;
             Network<T> network(kernels, program, model.counts, batch, exits, nullptr, false, arenas[worker]);
             for (std::int64_t first = start; first < end; first += batch) {
-                network.forward(source, model.samples.data() + first, model.weights.data());
+                const Samples<T> samples(source, model.samples.subspan(first, batch), program.channels,
+                                         program.height * program.width);
+                network.forward(samples, samples.places(), model.weights.data());
                 // a model with exits answers with the mean of their logits
                 mean.assign(program.classes * batch, T{0});
                 for (const T* logits : network.logits())
                     kernels.add(program.classes * batch, 1.0 / static_cast<double>(exits), logits, mean.data());
                 log_probabilities.resize(mean.size());
                 labels.clear();
-                for (std::int64_t sample = first; sample < first + batch; ++sample)
-                    labels.push_back(source.labels[model.samples[sample]]);
+                for (std::int64_t sample = 0; sample < batch; ++sample)
+                    labels.push_back(samples.label(samples.places()[sample]));
                 const T* logits = mean.data();
                 Loss<T> loss{};
                 loss.classes = program.classes, loss.batch = batch, loss.exits = 1;

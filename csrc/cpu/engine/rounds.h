@@ -7,6 +7,7 @@
 
 #include "cpu/engine/job.h"
 #include "cpu/engine/program.h"
+#include "cpu/engine/samples.h"
 #include "cpu/kernels.h"
 
 namespace fedlps {

@@ -11,8 +11,9 @@ enum Told { HITS, SAMPLES, STEPS, DIVERGED };
 template <class T>
 Training<T>::Training(const Kernels<T>& kernels, const Program& program, const Source<T>& source, Job<T>& job,
                       Arena<T>& arena)
-    : kernels_(kernels), program_(program), source_(source), job_(job), arena_(arena), frame_(kernels, program, job),
-      ran_(job.passes.size()), total_(frame_.size()) {
+    : kernels_(kernels), program_(program),
+      samples_(source, job.samples, program.channels, program.height * program.width), job_(job), arena_(arena),
+      frame_(kernels, program, job), ran_(job.passes.size()), total_(frame_.size()) {
     for (const PassTerm& pass : job.passes) partial_ = partial_ || pass.narrowed;
     const auto units = static_cast<std::size_t>(program.units());
     if (job.learned) {
@@ -57,7 +58,7 @@ typename Training<T>::Batch Training<T>::batch(std::int64_t step, std::int64_t l
     const std::int64_t length = std::min(job_.epoch_steps, steps() - first);
     const std::int64_t place = (step - first + later) % length;
     const std::int64_t number = first + (place < 0 ? place + length : place);
-    return {job_.samples.data() + job_.edges[number], job_.edges[number + 1] - job_.edges[number]};
+    return {samples_.places() + job_.edges[number], job_.edges[number + 1] - job_.edges[number]};
 }
 
 template <class T>
@@ -154,10 +155,10 @@ double Training<T>::narrow_pass(const PassTerm& term, Ran& ran, const T* weights
 template <class T>
 double Training<T>::run_network(Network<T>& network, const PassTerm& term, Ran& ran, const T* weights, T* gradient,
                                 Batch samples, bool first) {
-    network.forward(source_, samples.samples, weights);
+    network.forward(samples_, samples.samples, weights);
     const std::int64_t size = program_.classes * samples.size;
     labels_.resize(samples.size);
-    for (std::int64_t sample = 0; sample < samples.size; ++sample) labels_[sample] = source_.labels[samples.samples[sample]];
+    for (std::int64_t sample = 0; sample < samples.size; ++sample) labels_[sample] = samples_.label(samples.samples[sample]);
     std::vector<T> teacher;
     if (term.teacher >= 0) {
         teacher.resize(size);

@@ -49,7 +49,7 @@ class Training {
 
     const Kernels<T>& kernels_;
     const Program& program_;
-    const Source<T>& source_;
+    Samples<T> samples_;
     Job<T>& job_;
     Arena<T>& arena_;
     Frame<T> frame_;
