@@ -5,6 +5,8 @@ Each op's folder has its public function and its definition in plain torch; `bac
 
 from fedlps_kernels.backends import Backend, backends
 from fedlps_kernels.gather_weights import gather_weights
+from fedlps_kernels.grouped_conv2d import grouped_conv2d
+from fedlps_kernels.grouped_linear import grouped_linear
 from fedlps_kernels.importance_step import importance_step
 from fedlps_kernels.layout import Layout
 from fedlps_kernels.scatter_aggregate import scatter_aggregate
@@ -17,6 +19,8 @@ __all__ = [
     "Layout",
     "backends",
     "gather_weights",
+    "grouped_conv2d",
+    "grouped_linear",
     "importance_step",
     "scatter_aggregate",
     "scatter_update",

@@ -1,6 +1,7 @@
-"""csrc/bindings.cpp. A tensor crosses as (address, shape, dtype)."""
+"""csrc/bindings.cpp, csrc/grouped_bindings.cpp. A tensor crosses as (address, shape, dtype)."""
 
 Array = tuple[int, tuple[int, ...], str]
+Counts = tuple[Array, ...]  # of samples, columns and rows
 
 def unit_abs_sum(table: Array, groups: Array, parameters: Array, sums: Array, threads: int, /) -> None: ...
 def select_units(groups: Array, scores: Array, counts: Array, kept: Array, threads: int, /) -> None: ...
@@ -50,6 +51,31 @@ def scatter_aggregate(
     weights: Array,
     holders: bool,
     result: Array,
+    threads: int,
+    /,
+) -> None: ...
+def grouped_forward(
+    inputs: Array,
+    weights: Array,
+    bias: Array | None,
+    counts: Counts,
+    stride: int,
+    padding: int,
+    outputs: Array,
+    threads: int,
+    /,
+) -> None: ...
+def grouped_input_gradient(
+    gradient: Array, weights: Array, counts: Counts, stride: int, padding: int, result: Array, threads: int, /
+) -> None: ...
+def grouped_weight_gradient(
+    inputs: Array,
+    gradient: Array,
+    counts: Counts,
+    stride: int,
+    padding: int,
+    weight_result: Array,
+    bias_result: Array,
     threads: int,
     /,
 ) -> None: ...

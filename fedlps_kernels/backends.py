@@ -4,7 +4,16 @@ from dataclasses import dataclass
 
 from fedlps_kernels import native
 
-OPS = ("unit_abs_sum", "select_units", "importance_step", "gather_weights", "scatter_update", "scatter_aggregate")
+OPS = (
+    "unit_abs_sum",
+    "select_units",
+    "importance_step",
+    "gather_weights",
+    "scatter_update",
+    "grouped_linear",
+    "grouped_conv2d",
+    "scatter_aggregate",
+)
 
 
 @dataclass(frozen=True)

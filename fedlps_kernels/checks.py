@@ -4,7 +4,7 @@ An op checks where it runs, not where it is traced, so the public functions pass
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -85,6 +85,37 @@ def submodels(
     """Counts and kept units of the same clients. clients: None: any number of them."""
     counts(numbers, edges, clients, device)
     kept(units, numbers, edges)
+
+
+def parts(counts: Sequence[torch.Tensor], clients: int, room: Sequence[int], device: torch.device) -> None:
+    """How many samples, columns and rows each client's layer has: (C,) int32 each, 0 <= count <= the room there is."""
+    for name, value, most in zip(("samples", "columns", "rows"), counts, room, strict=True):
+        tensor(name, value, {"C": clients}, (torch.int32,), device)
+        given = _numpy(value)
+        place = _first((given < 0) | (given > most))
+        if place:
+            raise ValueError(f"{name}: got {given[place[0]]} for client {place[0]}, expected 0 <= count <= {most}")
+
+
+def kernel(weights: torch.Tensor) -> int:
+    """The size of the kernels of weights (C, O, I, K, K)."""
+    height, width = weights.shape[3:]
+    if height != width:
+        raise ValueError(f"weights: got kernels of {height} x {width}, expected square ones")
+    return width
+
+
+def window(sizes: Sequence[int], kernel: int, stride: int, padding: int) -> None:
+    """A kernel that fits maps of these sizes (height, width), and the steps it makes."""
+    for name, value, least in (("kernel", kernel, 1), ("stride", stride, 1), ("padding", padding, 0)):
+        if value < least:
+            raise ValueError(f"{name}: got {value}, expected at least {least}")
+    least = max(kernel - 2 * padding, 1)
+    if min(sizes) < least:
+        raise ValueError(
+            f"inputs: got maps of {sizes[0]} x {sizes[1]}, expected at least {least} x {least} "
+            f"for a kernel of {kernel} with padding {padding}"
+        )
 
 
 def number(name: str, value: float, *, at_least: float = -math.inf) -> None:

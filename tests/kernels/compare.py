@@ -22,6 +22,19 @@ def assert_no_worse_than_torch(name: str, got: torch.Tensor, torchs: torch.Tenso
     assert error <= allowed, f"{name}: error {error:.3g}, torch allows {allowed:.3g}"
 
 
+def assert_rounded(name: str, got: torch.Tensor, exact: torch.Tensor, magnitude: torch.Tensor, terms: int) -> None:
+    """A sum of so many products, in any order: each is rounded once, and each partial sum.
+
+    exact: in float64. magnitude: the same sum of the products' absolute values.
+    """
+    assert got.shape == exact.shape, name
+    error, allowed = (got - exact).abs(), (terms + 1) * torch.finfo(got.dtype).eps / 2 * magnitude
+    worst = (error - allowed).argmax() if got.numel() else None
+    assert worst is None or (error <= allowed).all(), (
+        f"{name}: error {error.flatten()[worst]:.3g}, {terms} terms allow {allowed.flatten()[worst]:.3g}"
+    )
+
+
 def refuses(
     call: Callable[..., object],
     arguments: dict[str, object],
