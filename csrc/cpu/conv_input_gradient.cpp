@@ -22,7 +22,7 @@ void tile(const Spot<T>& at) {
     accumulate<T, CHANNELS, 1, VECTORS>(sums, at.gradient, at.weights, at.walk);
 #pragma GCC unroll 16
     for (int channel = 0; channel < CHANNELS; ++channel)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int vector = 0; vector < VECTORS; ++vector)
             store_first(at.result + channel * at.pitch + vector * LANES<T>, sums[channel][vector],
                         at.lanes - vector * LANES<T>);
@@ -38,7 +38,16 @@ constexpr auto tiles_of(std::integer_sequence<int, CHANNELS...>) {
 template <class T, int VECTORS>
 constexpr auto TILES = tiles_of<T, VECTORS>(std::make_integer_sequence<int, MAX_ROWS<1, VECTORS>>());
 template <class T>
-constexpr const Tiles<Tile<T>>* CHOICES[3] = {&TILES<T, 1>, &TILES<T, 2>, &TILES<T, 4>};
+constexpr const Tiles<Tile<T>>* CHOICES[4] = {&TILES<T, 1>, &TILES<T, 2>, &TILES<T, 4>, &TILES<T, 8>};
+
+// How many vectors side by side, as a power of two: many on few channels, so that enough sums are under way at once;
+// few on many, since these read less.
+template <class T>
+int width_of(std::int64_t vectors, std::int64_t channels) {
+    if (vectors >= 6 && channels <= CHOICES<T>[3]->most) return 3;
+    if (vectors >= 3 && channels <= CHOICES<T>[2]->most) return 2;
+    return vectors >= 2;
+}
 
 constexpr std::int64_t floor_of(std::int64_t value, std::int64_t divisor) {
     return value >= 0 ? value / divisor : -((-value + divisor - 1) / divisor);
@@ -92,8 +101,7 @@ void conv_input_gradient(const Conv<T>& conv) {
         const std::int64_t end = (floor_of(in.padding + in.width - 1 - phase, in.phases) + 1) * batch;
         for (std::int64_t position = start; position < end;) {
             const std::int64_t vectors = (end - position + LANES<T> - 1) / LANES<T>;
-            // two vectors on many channels read less than four on few
-            const int width = vectors >= 4 && in.channels <= CHOICES<T>[2]->most && in.channels > 1 ? 2 : vectors >= 2;
+            const int width = width_of<T>(vectors, in.channels);
             const std::int64_t lanes = LANES<T> << width;
             const std::int64_t next = position + lanes < end ? position + lanes : end;
             Tap taps[MAX_TAPS];

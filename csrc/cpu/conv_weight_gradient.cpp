@@ -105,36 +105,37 @@ void reduce(const T* vectors, std::int64_t count, T* sums) {
     for (; done < count; ++done) sums[done] = sum<T>(load(vectors + done * LANES<T>));
 }
 
-// Spreads a channel's pooled gradient over the window positions that were the maximum; sums it for the bias.
+// A row's gradient as its reader left it, where that is one piece; else gathered.
 template <class T>
-void expand(const Conv<T>& conv, const Expanded& to, std::int64_t channel, std::int64_t y, T* rows, T& bias) {
-    const std::int64_t batch = conv.in.batch, samples = conv.width * batch;
-    T* line = conv.line;
-    read_line(conv.targets, channel, y, conv.width, line);
+const T* gradient_line(const Conv<T>& conv, std::int64_t channel, std::int64_t y) {
+    const Target<T>& first = conv.targets.front();
+    if (conv.targets.size() == 1 && first.image.phases == 1)
+        return first.gradient + first.image.row(channel, y) + first.image.column(first.image.padding);
+    read_line(conv.targets, channel, y, conv.width, conv.line);
+    return conv.line;
+}
+
+// Spreads a channel's pooled gradient over the window positions that were the maximum, with zeros up to a whole vector;
+// sums it for the bias.
+template <class T>
+void expand(const Conv<T>& conv, const Expanded& to, std::int64_t channel, std::int64_t y, T* rows, Vector<T>& bias) {
+    const std::int64_t samples = conv.width * conv.in.batch;
+    const T* line = gradient_line(conv, channel, y);
     const T* codes = conv.codes ? conv.codes + (channel * conv.height + y) * samples : nullptr;
-    const T scale = conv.scale;
-    if (scale != 1)
-        for (std::int64_t position = 0; position < samples; ++position) line[position] *= scale;
-    if (conv.relu)
-        for (std::int64_t position = 0; position < samples; ++position)
-            line[position] = codes[position] == static_cast<T>(DEAD) ? T{0} : line[position];
-    if (conv.pool == 1) {
-        copy_entries(line, samples, rows);
-    } else {
-        for (int window = 0; window < 4; ++window) {
-            T* part = rows + window / 2 * to.row_stride + window % 2 * to.phase_stride;
-            const T wanted = static_cast<T>(window);
-            for (std::int64_t position = 0; position < samples; ++position)
-                part[position] = codes[position] == wanted ? line[position] : T{0};
+    const Vector<T> scale = broadcast(conv.scale), dead = broadcast(static_cast<T>(DEAD));
+    for (std::int64_t position = 0; position < samples; position += LANES<T>) {
+        Vector<T> gradient = load_first(line + position, samples - position) * scale;
+        const Vector<T> code = codes ? load_first(codes + position, samples - position) : Vector<T>{};
+        gradient = code == dead ? Vector<T>{} : gradient;
+        bias += gradient;
+        if (conv.pool == 1) {
+            store(rows + position, gradient);
+            continue;
         }
-    }
-    if (conv.bias_gradient) {
-        Vector<T> sums{};
-        std::int64_t position = 0;
-        for (; position + LANES<T> <= samples; position += LANES<T>) sums += load(line + position);
-        T total = sum<T>(sums);
-        for (; position < samples; ++position) total += line[position];
-        bias += total;
+#pragma GCC unroll 4
+        for (int window = 0; window < 4; ++window)
+            store(rows + window / 2 * to.row_stride + window % 2 * to.phase_stride + position,
+                  code == broadcast(static_cast<T>(window)) ? gradient : Vector<T>{});
     }
 }
 
@@ -144,10 +145,10 @@ template <class T>
 void conv_expand(const Conv<T>& conv) {
     const Expanded expanded(conv, conv.height);
     for (std::int64_t channel = 0; channel < conv.rows; ++channel) {
-        T bias = 0;
+        Vector<T> bias{};
         for (std::int64_t y = 0; y < conv.height; ++y)
             expand(conv, expanded, channel, y, conv.expanded + expanded.offset(channel, y * conv.pool), bias);
-        if (conv.bias_gradient) conv.bias_gradient[channel] = bias;
+        if (conv.bias_gradient) conv.bias_gradient[channel] = sum<T>(bias);
     }
 }
 
@@ -166,7 +167,7 @@ void conv_weight_gradient(const Conv<T>& conv) {
     for (std::int64_t block = 0; block < blocks.count; ++block) {
         const auto [first, units] = blocks[block];
         for (std::int64_t entry = 0; entry < units * each * LANES<T>; ++entry) conv.partial[entry] = 0;
-        T bias[MOST_UNITS] = {};
+        Vector<T> bias[MOST_UNITS] = {};
         const std::int64_t portion = portion_height(conv);
         for (std::int64_t y = 0; y < conv.height; y += portion) {
             const std::int64_t heights = conv.height - y < portion ? conv.height - y : portion;
@@ -191,7 +192,7 @@ void conv_weight_gradient(const Conv<T>& conv) {
         }
         reduce(conv.partial, units * each, conv.weight_gradient + first * each);
         if (!whole && conv.bias_gradient)
-            for (std::int64_t unit = 0; unit < units; ++unit) conv.bias_gradient[first + unit] = bias[unit];
+            for (std::int64_t unit = 0; unit < units; ++unit) conv.bias_gradient[first + unit] = sum<T>(bias[unit]);
     }
 }
 

@@ -13,6 +13,13 @@ class Arena {
   public:
     // Zeroed entries on a cache line of their own.
     T* take(std::int64_t size) {
+        T* taken = scratch(size);
+        std::fill_n(taken, size, T{0});
+        return taken;
+    }
+
+    // Entries on a cache line of their own, whatever they hold.
+    T* scratch(std::int64_t size) {
         constexpr std::int64_t LINE = 64 / sizeof(T);
         const std::int64_t wanted = (size + LINE - 1) / LINE * LINE;
         while (block_ < blocks_.size() && used_ + wanted > blocks_[block_].size) {
@@ -29,7 +36,6 @@ class Arena {
         }
         T* taken = blocks_[block_].start + used_;
         used_ += wanted;
-        std::fill_n(taken, size, T{0});
         return taken;
     }
 

@@ -96,7 +96,7 @@ Network<T>::Network(const Kernels<T>& kernels, const Program& program, std::span
             conv.input = input;
             if (passes_gradient) conv.input_gradient = arena.take(conv.in.size() + SLACK);
             if (training && (conv.relu || conv.pool > 1))
-                conv.codes = arena.take(conv.rows * conv.height * conv.width * batch + SLACK);
+                conv.codes = arena.scratch(conv.rows * conv.height * conv.width * batch + SLACK);
             const Image image = linear ? Image{from.channels, from.height, from.width, 0, 1, batch} : conv.in;
             connect(source, image, input, conv.input_gradient);
             shapes.push_back({conv.rows, conv.height, conv.width});
@@ -111,7 +111,7 @@ Network<T>::Network(const Kernels<T>& kernels, const Program& program, std::span
             T* input = arena.take(pool.in.size() + SLACK);
             pool.input = input;
             if (passes_gradient) pool.input_gradient = arena.take(pool.in.size() + SLACK);
-            if (!pool.average) pool.codes = arena.take(from.channels * pool.height * pool.width * batch + SLACK);
+            if (!pool.average) pool.codes = arena.scratch(from.channels * pool.height * pool.width * batch + SLACK);
             connect(source, pool.in, input, pool.input_gradient);
             shapes.push_back({from.channels, pool.height, pool.width});
             trained.push_back(passes_gradient);
@@ -144,9 +144,9 @@ Network<T>::Network(const Kernels<T>& kernels, const Program& program, std::span
             const Pool<T>& pool = std::get<Pool<T>>(stage.work);
             most.line = std::max(most.line, pool.width * batch + SLACK);
         }
-    T* packed = arena.take(most.packed);
-    T* line = arena.take(most.line);
-    T* partial = training ? arena.take(most.partial) : nullptr;
+    T* packed = arena.scratch(most.packed);
+    T* line = arena.scratch(most.line);
+    T* partial = training ? arena.scratch(most.partial) : nullptr;
     for (Stage& stage : stages_) {
         std::visit([&](auto& work) { work.line = line, work.targets = stage.targets; }, stage.work);
         if (Conv<T>* conv = std::get_if<Conv<T>>(&stage.work)) conv->packed = packed, conv->partial = partial;
