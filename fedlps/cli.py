@@ -13,11 +13,11 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from fedlps import __version__
+from fedlps import __version__, commands
+from fedlps.commands import FAILED, OK, WRONG_INPUT
 from fedlps.errors import InputError
 
 INTERRUPTED = 128 + signal.SIGINT
-OK, FAILED, WRONG_INPUT = 0, 1, 2
 
 app = typer.Typer(
     name="fedlps",
@@ -27,10 +27,9 @@ app = typer.Typer(
     help="Federated learning in which every client trains its own structured-sparse submodel.",
     epilog="Begin with: fedlps run",
 )
-data_app = typer.Typer(help="Data sets: which are here, downloading and checking them.", rich_markup_mode=None)
-app.add_typer(data_app, name="data")
-reproduce_app = typer.Typer(help="Make the tables of the documentation anew.", rich_markup_mode=None)
-app.add_typer(reproduce_app, name="reproduce")
+app.add_typer(commands.data.app, name="data")
+app.add_typer(commands.report.app)
+app.add_typer(commands.report.reproduce_app, name="reproduce")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -138,15 +137,20 @@ def run_(
 def _play(preset: str, method: str, out: Path | None, overrides: list[str], resume: bool, overwrite: bool) -> int:
     from fedlps.launch import prepare
     from fedlps.report.console import console
+    from fedlps.report.progress import decoding
     from fedlps.report.running import watch
     from fedlps.simulation import DivergedError
 
     command = shlex.join(["fedlps", *sys.argv[1:]])
-    with prepare(
-        preset, method=method, out=out, overrides=overrides, resume=resume, overwrite=overwrite, command=command
-    ) as session:
+    screen = console()
+    with decoding(screen) as progress:
+        session = prepare(
+            preset, method=method, out=out, overrides=overrides, resume=resume, overwrite=overwrite, command=command,
+            progress=progress,
+        )  # fmt: skip
+    with session:
         try:
-            run = watch(session, console(), resumed=resume)
+            run = watch(session, screen, resumed=resume)
         except DivergedError as error:
             return _refuse(str(error), FAILED)
     if run.stopped_by is None:
@@ -192,93 +196,6 @@ def doctor() -> int:
         sound = sound and not broken
     finding(screen, "result", "a run works here" if sound else "something is broken, see above", not sound)
     return OK if sound else FAILED
-
-
-@app.command("table")
-def table(
-    directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Directories of runs.")],
-) -> None:
-    """Compare runs: a row each, and the mean over seeds.
-
-    Runs that are still being written are shown as of their latest checkpoint.
-
-    Example: fedlps table runs/*
-    """
-    from fedlps.report.console import console, grid, tell
-    from fedlps.report.table import HALVES, LEGEND, rows
-
-    screen = console()
-    grid(screen, [row.cells() for row in rows(directories)], HALVES)
-    tell(screen, LEGEND)
-
-
-@reproduce_app.command("methods")
-def reproduce_methods(
-    words: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="For all.", show_default=False)] = None,
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="By default runs/reproduce-PRESET.")] = None,
-    method: Annotated[list[str] | None, typer.Option("--method", metavar="M", help="Only this; repeatable.")] = None,
-) -> int:
-    """Run every method and compare them; data=PRESET chooses the preset, by default digits.
-
-    What has finished in DIR is reused, what broke off goes on. The table is in DIR/methods.md, too.
-
-    Example: fedlps reproduce methods data=mnist rounds=20
-    """
-    from fedlps.report.console import console
-    from fedlps.report.reproduce import reproduce
-
-    return reproduce(console(), words or (), method or (), out)
-
-
-@data_app.callback(invoke_without_command=True)
-def data(context: typer.Context) -> None:
-    """Data sets: which are here, downloading and checking them."""
-    from fedlps.report.console import console, finding
-    from fedlps.report.doctor import data_sets
-
-    if context.invoked_subcommand is None:
-        for found in data_sets():
-            finding(console(), *found)
-
-
-@data_app.command("get")
-def data_get(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Data set (see: fedlps data).")],
-    mirror: Annotated[
-        list[str] | None,
-        typer.Option("--mirror", metavar="URL", help="Directory to load from, instead of the usual ones; repeatable."),
-    ] = None,
-    to: Annotated[
-        Path | None, typer.Option("--to", metavar="DIR", help="Where to, instead of where a run looks for it.")
-    ] = None,
-) -> None:
-    """Download a data set. What broke off is gone on with; every file's checksum is checked.
-
-    \b
-    Examples:
-      fedlps data get mnist
-      fedlps data get mnist --mirror http://localhost:8000/mnist --to data/mnist
-    """
-    from fedlps.data import get
-    from fedlps.report.console import console, say
-    from fedlps.report.progress import downloads
-
-    screen = console()
-    with downloads(screen) as progress:
-        place = get(name, mirror or None, to, progress)
-    say(screen, f"{name} is in {place}")
-
-
-@data_app.command("check")
-def data_check(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="Directory of a data set, or one of its files.")],
-) -> None:
-    """Read a data set's files through and say what they hold and whether they are the published ones."""
-    from fedlps.data import check
-    from fedlps.report.console import console, say
-
-    for line in check(path):
-        say(console(), line)
 
 
 def _refuse(message: str, code: int) -> int:

@@ -31,6 +31,7 @@ from fedlps.run.record import to_yaml
 from fedlps.run.resolve import Overrides, merge_for_resume, resolve
 from fedlps.run.store import RunStore, read_record
 from fedlps.run.values import show, unknown
+from fedlps.samples import dataset_of, split_of
 from fedlps.simulation import DivergedError, RoundCallback, Simulation
 from fedlps.stream_check import streams_reproduce
 from fedlps.trace import derive
@@ -58,7 +59,7 @@ class Run:
 class Session:
     """A run that is ready to be played. A context manager that holds the run's files.
 
-    notes: lines for the user, the first says which executor trains and why.
+    notes: lines for the user; the first says what of the data is there if not all, which executor trains, and why.
     """
 
     def __init__(self, simulation: Simulation, store: RunStore, notes: list[str]) -> None:
@@ -112,12 +113,13 @@ def prepare(
     overwrite: bool = False,
     model: nn.Module | None = None,
     command: str | None = None,
+    progress: data.Progress | None = None,
 ) -> Session:
     """Check everything, then make or open the directory. Nothing is created if something is wrong.
 
     out: the directory of the run; None: runs/<preset>-<method>-seed<n>, with -2, -3, ... if taken. With resume, preset
     and method are those of the run. model: a module of the caller's own instead of `model.name`. command: for
-    run.yaml, which keeps the first. Raises InputError, one line.
+    run.yaml, which keeps the first. progress: told of slow work on the data's files. Raises InputError, one line.
     """
     directory = Path(out) if out is not None else None
     check_directory(directory, resume=resume, overwrite=overwrite)
@@ -128,8 +130,8 @@ def prepare(
         record = None
         config = _resolve(preset, method, overrides, model)
     executors.check(_request(config))
-    dataset = data.load(config.data.name, config.data.root, config.data.partial)
-    split = _split(config, dataset)
+    dataset = dataset_of(config, progress)
+    split = split_of(config, dataset)
     module = _module(config, model, dataset)
     program = derive(module, dataset.input_shape)
     chosen = _method(config)
@@ -141,7 +143,8 @@ def prepare(
     executor, why = executors.choose(_request(config), program, module, data.SampleStore(dataset))
     versions = _versions(dataset, program, module)
     difference = streams_reproduce()
-    notes = [why, *([f"such a run cannot be resumed exactly: {difference}"] if difference else [])]
+    notes = [f"{dataset.name} in part, {dataset.extent}; {why}" if dataset.extent else why]
+    notes += [f"such a run cannot be resumed exactly: {difference}"] if difference else []
     if record is not None:
         if difference:
             raise InputError(f"--resume: the random streams are not those the run was started with: {difference}")
@@ -209,25 +212,6 @@ def _method(config: Config) -> Method:
 def _request(config: Config) -> executors.Request:
     threads = None if config.threads == "all" else config.threads
     return executors.Request(config.executor, config.device, config.precision, config.evaluation.batch, threads)
-
-
-def _split(config: Config, dataset: data.Dataset) -> data.Split:
-    arguments = {
-        key: value
-        for key, value in config.split.model_dump().items()
-        if key not in ("kind", "test_per_class") and value is not None
-    }
-    return data.Split(
-        dataset.train.labels,
-        dataset.test.labels,
-        dataset.classes,
-        config.split.kind,
-        arguments,
-        config.clients,
-        config.split.test_per_class,
-        config.seed,
-        config.data.share,
-    )
 
 
 def _module(config: Config, model: nn.Module | None, dataset: data.Dataset) -> nn.Module:

@@ -14,6 +14,8 @@ from fedlps.errors import InputError
 ModelStep = Sequence[Any]
 Builder = Callable[..., nn.Module]
 
+VGG_CHANNELS = (64, 128, 256, 512, 512)
+
 
 def chain(input_shape: Sequence[int], steps: Iterable[ModelStep]) -> nn.Sequential:
     """A sequential model from a list of steps.
@@ -70,7 +72,43 @@ def mlp(input_shape: tuple[int, ...], classes: int, hidden: Sequence[int] = (200
     return chain(input_shape, [["flatten"], *steps, ["linear", classes]])
 
 
-ZOO: dict[str, Builder] = {"mnist_cnn": mnist_cnn, "digits_cnn": digits_cnn, "mlp": mlp}
+def vgg(convolutions: Sequence[int], input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Blocks of padded 3x3 convolutions with batch-statistics norm and ReLU, a pool behind each; then one linear layer.
+
+    convolutions: how many each of the five blocks has, of 64, 128, 256, 512 and 512 channels (Simonyan and Zisserman,
+    ICLR 2015, table 1: 11 layers are 1 1 2 2 2, 13 are 2 2 2 2 2, 16 are 2 2 3 3 3). The sides of a sample must divide
+    by 32. No running averages: a norm uses its batch's own mean and variance, in evaluation too.
+    """
+    steps: list[ModelStep] = []
+    for number, channels in zip(convolutions, VGG_CHANNELS, strict=True):
+        block: list[ModelStep] = [["conv", channels, 3, 1, 1], ["norm"], ["relu"]]
+        steps += [*block * number, ["maxpool", 2]]
+    return chain(input_shape, [*steps, ["flatten"], ["linear", classes]])
+
+
+def vgg11(input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Eight convolutions (9,231,114 parameters for 32x32 colour images of ten classes)."""
+    return vgg((1, 1, 2, 2, 2), input_shape, classes)
+
+
+def vgg13(input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Ten convolutions."""
+    return vgg((2, 2, 2, 2, 2), input_shape, classes)
+
+
+def vgg16(input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Thirteen convolutions."""
+    return vgg((2, 2, 3, 3, 3), input_shape, classes)
+
+
+ZOO: dict[str, Builder] = {
+    "mnist_cnn": mnist_cnn,
+    "digits_cnn": digits_cnn,
+    "mlp": mlp,
+    "vgg11": vgg11,
+    "vgg13": vgg13,
+    "vgg16": vgg16,
+}
 
 
 def register(name: str, builder: Builder) -> None:

@@ -91,7 +91,7 @@ def command_line(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
     ("arguments", "expected"),
     [
         (["run", "digit"], 'preset: got "digit", did you mean digits?'),
-        (["run", ""], 'preset: got "", there is digits, '),
+        (["run", ""], 'preset: got "", there is cifar10, '),
         (["run", "--method", ""], 'method: got "", there is cs, depthfl, '),
         (["run", "rouns=3"], "did you mean rounds?"),
         (["run", "ratio.rul=0.5"], "did you mean ratio.rule?"),
@@ -382,7 +382,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     files = tuple(File(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in CONTENT.items())
     made = Server(("127.0.0.1", 0), Handler)
     made.requests = []
-    monkeypatch.setitem(CATALOG, "made", Entry(idx.read_directory, lambda _: [], files, (made.mirror("good"),)))
+    monkeypatch.setitem(CATALOG, "made", Entry(CATALOG["mnist"].read, lambda *_: [], files, (made.mirror("good"),)))
     thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield made

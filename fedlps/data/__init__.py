@@ -2,7 +2,7 @@
 
 from fedlps.data.catalog import CATALOG, directory, load
 from fedlps.data.check import check
-from fedlps.data.dataset import Dataset, Samples, statistics
+from fedlps.data.dataset import Dataset, Progress, Samples, statistics
 from fedlps.data.download import get
 from fedlps.data.split import ClientSamples, Split
 from fedlps.data.store import SampleStore
@@ -11,6 +11,7 @@ __all__ = [
     "CATALOG",
     "ClientSamples",
     "Dataset",
+    "Progress",
     "SampleStore",
     "Samples",
     "Split",

@@ -1,5 +1,6 @@
 """Which data sets there are, where their files are looked for, and loading one by name."""
 
+import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ from pathlib import Path
 import numpy
 import platformdirs
 
-from fedlps.data import digits, idx
-from fedlps.data.dataset import Dataset, Samples, statistics
+from fedlps.data import cifar, digits, idx, tiny_imagenet
+from fedlps.data.dataset import Content, Dataset, Progress, Samples, statistics
 from fedlps.errors import InputError
 
 
@@ -27,20 +28,38 @@ class File:
 class Entry:
     """One data set.
 
-    read: directory -> training and test samples.
-    missing: directory -> names of the files that `read` needs and that are not there.
+    read: directory, whether a part is enough, whom to tell of slow work -> what is there.
+    missing: directory, whether a part is enough -> names of the files that `read` needs and that are not there.
     files, mirrors: what `get` downloads; mirrors are addresses that end in a slash.
+    source: where else it comes from. embedded: it needs no files. parts: it may be incomplete (`data.partial`).
     normalization: mean and deviation per channel of value / 255; None: the training set's own.
     """
 
-    read: Callable[[Path], tuple[Samples, Samples]]
-    missing: Callable[[Path], list[str]]
+    read: Callable[[Path, bool, Progress | None], Content]
+    missing: Callable[[Path, bool], list[str]]
     files: tuple[File, ...] = ()
     mirrors: tuple[str, ...] = ()
+    source: str = ""
+    embedded: bool = False
+    parts: bool = False
     normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
+    def advice(self, name: str) -> str:
+        """How to come by the files."""
+        return f"run `fedlps data get {name}`" if self.files else self.source
 
-def _idx_missing(directory: Path) -> list[str]:
+
+def _whole(read: Callable[[Path], tuple[Samples, Samples]]) -> Callable[[Path, bool, Progress | None], Content]:
+    """A reader of a data set without parts; its classes are those of the training samples."""
+
+    def content(directory: Path, partial: bool, progress: Progress | None) -> Content:
+        train, test = read(directory)
+        return Content(train, test, int(train.labels.max()) + 1)
+
+    return content
+
+
+def _idx_missing(directory: Path, partial: bool) -> list[str]:
     found = idx.find(directory)
     return [f"{stem}[.gz]" for stem in idx.STEMS if stem not in found]
 
@@ -50,9 +69,9 @@ def _idx_files(*published: tuple[int, str]) -> tuple[File, ...]:
 
 
 CATALOG = {
-    "digits": Entry(read=digits.read, missing=lambda _: []),
+    "digits": Entry(read=_whole(digits.read), missing=lambda *_: [], source="comes with scikit-learn", embedded=True),
     "mnist": Entry(
-        read=idx.read_directory,
+        read=_whole(idx.read_directory),
         missing=_idx_missing,
         files=_idx_files(
             (9912422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
@@ -67,7 +86,7 @@ CATALOG = {
         normalization=((0.1307,), (0.3081,)),
     ),
     "fashion_mnist": Entry(
-        read=idx.read_directory,
+        read=_whole(idx.read_directory),
         missing=_idx_missing,
         files=_idx_files(
             (26421880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
@@ -81,7 +100,7 @@ CATALOG = {
         ),
     ),
     "kmnist": Entry(
-        read=idx.read_directory,
+        read=_whole(idx.read_directory),
         missing=_idx_missing,
         files=_idx_files(
             (18165135, "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4"),
@@ -93,6 +112,27 @@ CATALOG = {
             "https://codh.rois.ac.jp/kmnist/dataset/kmnist/",
             "http://codh.rois.ac.jp/kmnist/dataset/kmnist/",
         ),
+    ),
+    "cifar10": Entry(
+        read=functools.partial(cifar.read, cifar.CIFAR10),
+        missing=functools.partial(cifar.missing, cifar.CIFAR10),
+        source="unpack cifar-10-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html",
+        parts=True,
+        normalization=((0.5,) * 3, (0.5,) * 3),
+    ),
+    "cifar100": Entry(
+        read=functools.partial(cifar.read, cifar.CIFAR100),
+        missing=functools.partial(cifar.missing, cifar.CIFAR100),
+        source="unpack cifar-100-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html",
+        parts=True,
+        normalization=((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    ),
+    "tiny_imagenet": Entry(
+        read=tiny_imagenet.read,
+        missing=lambda directory, _: tiny_imagenet.missing(directory),
+        source="unpack tiny-imagenet-200.zip from http://cs231n.stanford.edu",
+        parts=True,
+        normalization=((0.5,) * 3, (0.5,) * 3),
     ),
 }
 
@@ -115,28 +155,31 @@ def directory(name: str, root: str | Path | None = None) -> Path:
     return Path(platformdirs.user_cache_dir("fedlps")) / "data" / name
 
 
-def load(name: str, root: str | Path | None = None, partial: bool = False) -> Dataset:
+def load(name: str, root: str | Path | None = None, partial: bool = False, progress: Progress | None = None) -> Dataset:
     """Read a data set into memory.
 
     root: its own directory, instead of the places that `directory` names.
-    partial: accept a training set of which published parts are missing.
+    partial: accept one of which published parts are missing; `Dataset.extent` then says what is there.
+    progress: told of what takes long (decoding images for the first time).
     InputError: unknown name, missing directory or files, damaged files.
     """
     chosen = entry(name)
-    if partial:
+    if partial and not chosen.parts:
         raise InputError(f"data.partial: got true, but {name} is not published in parts; allowed: false")
-    if root is not None and not chosen.files:
-        raise InputError(f"data.root: got {root}, but {name} comes with scikit-learn and reads no files; leave it out")
+    if root is not None and chosen.embedded:
+        raise InputError(f"data.root: got {root}, but {name} {chosen.source} and reads no files; leave it out")
     place = directory(name, root)
-    if missing := chosen.missing(place):
+    if missing := chosen.missing(place, partial):
+        fewer = chosen.parts and not partial and not chosen.missing(place, True)
         raise InputError(
             f"data set {name}: {', '.join(missing)} not found in {place}"
-            f"{'' if place.is_dir() else ' (no such directory)'}; run `fedlps data get {name}`, or give "
+            f"{'' if place.is_dir() else ' (no such directory)'}; "
+            f"{'data.partial=true trains without them; or ' if fewer else ''}{chosen.advice(name)}, or give "
             f"data.root=DIRECTORY_OF_THE_FILES, or set FEDLPS_DATA to a directory that holds them in {name}/"
         )
-    train, test = chosen.read(place)
+    train, test, classes, extent = chosen.read(place, partial, progress)
     if chosen.normalization is None:
         mean, deviation = statistics(train.images)
     else:
         mean, deviation = (255.0 * numpy.array(values) for values in chosen.normalization)
-    return Dataset(name, train, test, int(train.labels.max()) + 1, mean, deviation)
+    return Dataset(name, train, test, classes, mean, deviation, extent)

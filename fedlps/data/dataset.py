@@ -1,12 +1,17 @@
 """A data set in memory: bytes, labels, and what turns a byte into a network's input."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy
 from numpy.typing import NDArray
 
 from fedlps.errors import InputError
+
+Progress = Callable[[str, int, int], None]
+"""Told how far a piece of work is: its name, what is done of it, the whole."""
 
 CHUNK = 4096  # images whose histogram is taken at once: bincount widens each byte to 8 bytes
 
@@ -34,10 +39,20 @@ class Samples:
         return len(self.labels)
 
 
+class Content(NamedTuple):
+    """What a reader found. classes: labels are below it. extent: in words, what is here if that is not everything."""
+
+    train: Samples
+    test: Samples
+    classes: int
+    extent: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Training and test samples of one data set.
 
+    extent: in words, which part of the published data this is; empty: all.
     mean, deviation: float64 [channels] in raw units (bytes, 0 to 255): an input is (byte - mean) / deviation.
     """
 
@@ -47,6 +62,7 @@ class Dataset:
     classes: int
     mean: NDArray[numpy.float64]
     deviation: NDArray[numpy.float64]
+    extent: str = ""
 
     def __post_init__(self) -> None:
         if self.train.images.shape[1:] != self.test.images.shape[1:]:

@@ -7,14 +7,12 @@ import io
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fedlps.data.catalog import File, directory, entry
+from fedlps.data.dataset import Progress
 from fedlps.errors import InputError
-
-Progress = Callable[[str, int, int], None]
-"""Called with a file's name, its bytes so far, and its size in bytes."""
 
 TIMEOUT_S = 30.0  # without a byte
 CONNECTIONS = 5  # to one mirror for one file: each further one goes on where the last broke off
@@ -39,12 +37,13 @@ def get(
 
     mirrors: http or https addresses of directories, tried in order, instead of the catalog's.
     destination: the directory; default: where `load` looks without data.root.
+    progress: told of each file's bytes.
     InputError: unknown or embedded data set, bad address, a directory that cannot be written, no mirror that gave the
     file (with each one's reason). What arrived of a file waits beside it as NAME.part and is gone on with next time.
     """
     chosen = entry(name)
     if not chosen.files:
-        raise InputError(f"data set {name}: comes with scikit-learn, there is nothing to download")
+        raise InputError(f"data set {name}: {chosen.source}; there is nothing to download")
     addresses = [_address(mirror) for mirror in (chosen.mirrors if mirrors is None else mirrors)]
     if not addresses:
         raise InputError("mirror: got none, expected at least one address")

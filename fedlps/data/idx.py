@@ -1,36 +1,33 @@
-"""Reader of idx files, the format of MNIST and its relatives: big-endian header, then one byte per value; gzip or raw.
+"""Reader of idx files, the format of MNIST and its relatives: a header, then one byte per value; raw, gzip or xz.
 
-Format: two zero bytes, type (8: unsigned byte), number of dimensions, each dimension as uint32, then the values, last
-dimension fastest (the description on the MNIST page).
+Format, big-endian: two zero bytes, type (8: unsigned byte), number of dimensions, each dimension as uint32, then the
+values, last dimension fastest (the description on the MNIST page).
 """
 
 import math
 import struct
-import zlib
 from pathlib import Path
 
 import numpy
 from numpy.typing import NDArray
 
+from fedlps.data import compressed
 from fedlps.data.dataset import Samples
 from fedlps.errors import InputError
 
 STEMS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-GZIP_MAGIC = b"\x1f\x8b"
-LARGEST_RATIO = 1032  # deflate: 258 bytes from 2 bits
 
 
 def find(directory: Path) -> dict[str, Path]:
     """The data set's files in a directory by their usual name without ending; those that are not there are left out.
 
-    A file may be raw or end in .gz, and have a dot before `idx`, as after unpacking with some tools.
+    A file may be raw or end in .gz or .xz, and have a dot before `idx`, as after unpacking with some tools.
     """
     found = {}
     for stem in STEMS:
         for name in (stem, stem.replace("-idx", ".idx")):
-            for path in (directory / name, directory / f"{name}.gz"):
-                if stem not in found and path.is_file():
-                    found[stem] = path
+            if stem not in found and (path := compressed.find(directory, name)):
+                found[stem] = path
     return found
 
 
@@ -68,22 +65,18 @@ def read(path: Path, dimensions: int | None = None) -> NDArray[numpy.uint8]:
     """The values of one file, uint8 in the shape that its header states, read-only.
 
     dimensions: how many are wanted (images 3, labels 1); None takes either.
-    InputError names the file and what is wrong: magic, header, truncated or trailing bytes, corrupt gzip, no samples.
-    Memory is bounded by the file's own size (times deflate's ratio), whatever the header states, and by the header,
-    whatever the gzip stream would expand to.
+    InputError names the file and what is wrong: magic, header, truncated, trailing bytes, corrupt stream, no samples.
+    Memory is bounded by the file's own size (times the compression's highest ratio), whatever the header states, and by
+    the header, whatever the stream would expand to.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    source = _Gzip(path, content) if content[:2] == GZIP_MAGIC else _Raw(path, content)
+    source = compressed.source(path)
     shape = _header(path, source, dimensions)
     size = math.prod(shape)
     stated = f"the header states {' x '.join(map(str, shape))} = {size} bytes of values"
     if size == 0:
         raise InputError(f"{path}: holds no samples: {stated}")
     if size > source.most:
-        raise InputError(f"{path}: truncated: {stated}, the file has {len(content)} bytes")
+        raise InputError(f"{path}: truncated: {stated}, the file has {source.size} bytes")
     values = source.take(size)
     if len(values) < size:
         raise InputError(f"{path}: truncated: {stated}, the file holds {len(values)}")
@@ -91,58 +84,15 @@ def read(path: Path, dimensions: int | None = None) -> NDArray[numpy.uint8]:
     return numpy.frombuffer(values, numpy.uint8).reshape(shape)
 
 
-def _header(path: Path, source: "_Raw | _Gzip", dimensions: int | None) -> tuple[int, ...]:
-    magic = source.take(4)
+def _header(path: Path, source: compressed.Source, dimensions: int | None) -> tuple[int, ...]:
+    magic = bytes(source.take(4))
     if len(magic) < 4:
         raise InputError(f"{path}: truncated: {len(magic)} bytes, an idx header has at least 8")
     allowed = (1, 3) if dimensions is None else (dimensions,)
     if magic[:3] != b"\0\0\x08" or magic[3] not in allowed:
         wanted = " or ".join(f"{0x800 + count} ({'labels' if count == 1 else 'images'})" for count in allowed)
         raise InputError(f"{path}: wrong magic number {int.from_bytes(magic, 'big')}, expected {wanted}")
-    sizes = source.take(4 * magic[3])
+    sizes = bytes(source.take(4 * magic[3]))
     if len(sizes) < 4 * magic[3]:
         raise InputError(f"{path}: truncated inside the header: {4 + len(sizes)} of {4 + 4 * magic[3]} bytes")
     return struct.unpack(f">{magic[3]}I", sizes)
-
-
-class _Raw:
-    """Bytes as they are. most: no header may state more than this."""
-
-    def __init__(self, path: Path, content: bytes) -> None:
-        self.path, self.rest = path, memoryview(content)
-        self.most = len(content)
-
-    def take(self, count: int) -> memoryview | bytes:
-        taken, self.rest = self.rest[:count], self.rest[count:]
-        return taken
-
-    def finish(self, stated: str) -> None:
-        if self.rest:
-            raise InputError(f"{self.path}: {len(self.rest)} trailing bytes: {stated}")
-
-
-class _Gzip:
-    """Bytes inflated as far as asked for; every fault of the stream is an InputError."""
-
-    def __init__(self, path: Path, content: bytes) -> None:
-        self.path, self.rest = path, content
-        self.most = LARGEST_RATIO * len(content)
-        self.inflater = zlib.decompressobj(16 + zlib.MAX_WBITS)
-
-    def take(self, count: int) -> bytes:
-        if self.inflater.eof:
-            return b""
-        try:
-            taken = self.inflater.decompress(self.rest, count)
-        except zlib.error as error:
-            raise InputError(f"{self.path}: corrupt gzip: {error}") from error
-        self.rest = self.inflater.unconsumed_tail
-        return taken
-
-    def finish(self, stated: str) -> None:
-        if self.take(1):  # asking for one byte more also reads the checksum
-            raise InputError(f"{self.path}: trailing bytes in the gzip stream: {stated}")
-        if not self.inflater.eof:
-            raise InputError(f"{self.path}: truncated: the gzip stream ends before its checksum")
-        if self.inflater.unused_data:
-            raise InputError(f"{self.path}: {len(self.inflater.unused_data)} trailing bytes behind the gzip stream")

@@ -50,10 +50,13 @@ def data_sets() -> Iterator[Finding]:
     yield Finding("data", f"FEDLPS_DATA={collection}" if collection else "FEDLPS_DATA is not set: the user's cache")
     for name, entry in data.CATALOG.items():
         place = data.directory(name)
-        if not entry.files:
-            text = "comes with scikit-learn"
-        elif missing := entry.missing(place):
-            text = f"not found in {place}: {len(missing)} files are missing (fedlps data get {name})"
+        if entry.embedded:
+            text = entry.source
+        elif missing := entry.missing(place, True):
+            advice = f"fedlps data get {name}" if entry.files else entry.source
+            text = f"not found in {place}: {len(missing)} files are missing ({advice})"
+        elif entry.missing(place, False):
+            text = f"found in part in {place}: runs with data.partial=true"
         else:
             text = f"found in {place}"
         yield Finding(name, text)

@@ -7,7 +7,16 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -27,7 +36,7 @@ class Watch(Protocol):
 
 
 class Download(Protocol):
-    """What is told of a download: a file's name, its bytes so far, its size in bytes."""
+    """What is told of a download, or of images decoded: its name, how much is done, the whole."""
 
     def __call__(self, name: str, done: int, total: int, /) -> None: ...
 
@@ -177,3 +186,26 @@ def downloads(console: Console) -> Iterator[Download]:
             progress.update(tasks[name], completed=done)
 
         yield show
+
+
+@contextmanager
+def decoding(console: Console) -> Iterator[Download]:
+    """Shows how many images are decoded, if any are: most runs find them decoded."""
+    if not is_live(console):
+        yield lambda name, done, total: say(console, f"{name}: decoded {total} images") if done == total else None
+        return
+    columns = (TextColumn("decoding {task.description}"), BarColumn(bar_width=None), MofNCompleteColumn())
+    progress = RoomyProgress(*columns, console=console)
+    tasks: dict[str, TaskID] = {}
+
+    def show(name: str, done: int, total: int) -> None:
+        if name not in tasks:
+            progress.start()
+            tasks[name] = progress.add_task(name, total=total)
+        progress.update(tasks[name], completed=done)
+
+    try:
+        yield show
+    finally:
+        if tasks:
+            progress.stop()

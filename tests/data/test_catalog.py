@@ -7,8 +7,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from fedlps.data import CATALOG, check, directory, load
+from fedlps.data.cifar import CIFAR10
 from fedlps.data.idx import STEMS
 from fedlps.errors import InputError
+from tests.data import cifar_files
 from tests.data.files import arrays, encode, write
 
 
@@ -86,8 +88,8 @@ def test_bad_arguments(name: str, arguments: dict[str, object], message: str) ->
 
 
 def test_published_files_are_well_formed() -> None:
-    for name, entry in CATALOG.items():
-        assert bool(entry.files) == bool(entry.mirrors) == (name != "digits")
+    for entry in CATALOG.values():
+        assert bool(entry.files) == bool(entry.mirrors) == (not entry.source)
         for file in entry.files:
             assert file.size > 0
             assert len(bytes.fromhex(file.sha256)) == 32
@@ -105,6 +107,18 @@ def test_check_directory(tmp_path: Path) -> None:
     assert lines[0].endswith("12 images of 4 x 3")
     assert lines[1].endswith("12 labels, 0 to 2")
     assert lines[4] == "12 training and 5 test images of 4 x 3, 3 classes, 4 to 4 training images each"
+
+
+def test_check_cifar(tmp_path: Path) -> None:
+    cifar_files.write(tmp_path, CIFAR10, ending=".gz", batches=2)
+    lines = check(tmp_path)
+    size = (tmp_path / "test_batch.bin.gz").stat().st_size
+    assert lines[2] == f"test_batch.bin.gz: {size} bytes; 20 records of CIFAR-10"
+    assert lines[3].startswith("60 training and 20 test images of 32 x 32, 10 classes, 6 to 6 training images each")
+    assert "; incomplete: 60 of 50000 training images" in lines[3]
+    (tmp_path / "test_batch.bin.gz").unlink()
+    with pytest.raises(InputError, match=r"incomplete: test_batch\.bin"):
+        check(tmp_path)
 
 
 def test_check_one_file(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fedlps.data import CATALOG, download, get, idx
+from fedlps.data import CATALOG, download, get
 from fedlps.data.catalog import Entry, File
 from fedlps.errors import InputError
 from tests.data.mirrors import CONTENT, Handler, Server
@@ -21,7 +21,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     made.requests = []
     thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    entry = Entry(read=idx.read_directory, missing=lambda _: [], files=FILES, mirrors=(made.mirror("good"),))
+    entry = Entry(read=CATALOG["mnist"].read, missing=lambda *_: [], files=FILES, mirrors=(made.mirror("good"),))
     monkeypatch.setitem(CATALOG, "made", entry)
     yield made
     made.shutdown()

@@ -1,4 +1,4 @@
-"""Real MNIST, found through FEDLPS_DATA."""
+"""Real data sets, found through FEDLPS_DATA."""
 
 import os
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 
 from fedlps.data import check, load
 from fedlps.data.idx import STEMS, read
+from fedlps.errors import InputError
 
 pytestmark = pytest.mark.realdata
 
@@ -43,3 +44,30 @@ def test_unpacked_files_read_the_same(directory: Path, tmp_path: Path) -> None:
     values = {stem: read(directory / f"{stem}.gz") for stem in STEMS}
     write(tmp_path, values, compressed=False)
     assert load("mnist", tmp_path).fingerprint() == load("mnist", directory).fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("name", "counts", "classes", "means"),
+    [
+        ("cifar10", (20000, 10000), 10, (0.4928, 0.4830, 0.4470)),
+        ("cifar100", (5000, 2000), 100, (0.5107, 0.4926, 0.4451)),
+        ("tiny_imagenet", (200, 100), 20, (0.4936, 0.4538, 0.3789)),
+    ],
+)
+def test_the_colour_sets_are_there_in_part(
+    name: str,
+    counts: tuple[int, int],
+    classes: int,
+    means: tuple[float, float, float],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(InputError, match=r"data\.partial=true"):
+        load(name)
+    dataset = load(name, partial=True)
+    assert (len(dataset.train), len(dataset.test), dataset.classes) == (*counts, classes)
+    assert dataset.extent
+    numpy.testing.assert_allclose(dataset.train.images.mean(axis=(0, 2, 3)) / 255, means, atol=5e-5)
+    per_class = numpy.bincount(dataset.train.labels)
+    assert per_class.min() >= (1925 if name == "cifar10" else counts[0] // classes)

@@ -61,13 +61,23 @@ FLASH = {key: value for key, value in FLASH.items() if not key.startswith("split
 SCALE = {key: value for key, value in MNIST.items() if not key.startswith("split.sh")} | {"model.name": "mnist_cnn"}
 SCALE |= {"rounds": 20, "clients": 1000, "evaluation.every": 20, "data.share": True}
 SCALE |= {"split.kind": "iid", "split.samples": 100, "split.test_per_class": 10}
+COLOUR = {"clients": 50, "fraction": 0.2, "batch": 20, "split.kind": "pathological"}
+
+
+def _shards(per_client: int, size: int) -> dict[str, object]:
+    return {"split.shards_per_client": per_client, "split.shard_size": size, "split.test_per_class": size}
+
+
 PRESETS = {
+    "cifar10": COLOUR | _shards(2, 100) | {"data.name": "cifar10", "model.name": "vgg11"},
+    "cifar100": COLOUR | _shards(10, 80) | {"data.name": "cifar100", "model.name": "vgg13"},
     "digits": DIGITS | {"model.name": "digits_cnn", "capability.levels": "median"},
     "flash_iid": FLASH | {"split.kind": "iid", "split.samples": None},
     "flash_noniid": FLASH | {"split.kind": "dirichlet", "split.alpha": 1, "split.min_samples": 10},
     "mnist": MNIST | {"model.name": "mnist_cnn"},
     "mnist_mlp": MNIST | {"model.name": "mlp"},
     "scale": SCALE,
+    "tinyimagenet": COLOUR | _shards(20, 40) | {"data.name": "tiny_imagenet", "model.name": "vgg16"},
 }
 DATA = {"data.root": None, "data.share": False, "data.partial": False}
 METHOD = {"method.name": "fedlps", "method.scaler": True, "method.period": 3}
@@ -201,10 +211,8 @@ def test_a_typo_is_met_with_what_was_meant(override: str, expected: str) -> None
 
 def test_unknown_presets_and_methods() -> None:
     assert message(preset="minst") == 'preset: got "minst", did you mean mnist?'
-    assert (
-        message(preset="imagenet")
-        == 'preset: got "imagenet", there is digits, flash_iid, flash_noniid, mnist, mnist_mlp, scale'
-    )
+    known = "cifar10, cifar100, digits, flash_iid, flash_noniid, mnist, mnist_mlp, scale, tinyimagenet"
+    assert message(preset="xyzzy") == f'preset: got "xyzzy", there is {known}'
     assert message(method="fedlsp") == 'method: got "fedlsp", did you mean fedlps?'
 
 
