@@ -114,8 +114,7 @@ class Bandit:
         values = []
         for partition in self.partitions:
             pulls = len(partition.rewards)
-            mean = float(numpy.mean(partition.rewards)) if pulls else 0.0
-            variance = float(numpy.var(partition.rewards)) if pulls else 0.0
+            mean, variance = _moments(partition.rewards) if pulls else (0.0, 0.0)
             values.append(mean + math.sqrt(parameters.rho * (variance + 2) * log / (4 * (pulls + 1))))
         return values
 
@@ -143,15 +142,25 @@ class Bandit:
         pulls, rewards = arrays["pulls"], arrays["rewards"]
         if int(pulls.sum()) != len(rewards):
             raise ValueError(f"rewards: got {len(rewards)}, expected the sum of pulls, {int(pulls.sum())}")
-        parts = numpy.split(rewards, numpy.cumsum(pulls)[:-1])
-        columns = zip(arrays["low"].tolist(), arrays["high"].tolist(), parts, strict=True)
+        seen, edges = rewards.tolist(), pairwise([0, *numpy.cumsum(pulls).tolist()])
+        columns = zip(arrays["low"].tolist(), arrays["high"].tolist(), edges, strict=True)
         return cls(
-            partitions=tuple(Partition(low, high, tuple(part.tolist())) for low, high, part in columns),
+            partitions=tuple(Partition(low, high, tuple(seen[slice(*edge)])) for low, high, edge in columns),
             epsilon=float(arrays["epsilon"][0]),
             ratio=float(arrays["ratio"][0]),
             decisions=int(arrays["decisions"][0]),
             previous=float(arrays["previous"][0]),
         )
+
+
+def _moments(rewards: Sequence[float]) -> tuple[float, float]:
+    """Mean and population variance: numpy's own, bit for bit, without what it checks first, which takes ten times as
+    long on so few numbers.
+    """
+    values = numpy.array(rewards)
+    mean = values.sum() / len(values)
+    deviations = values - mean
+    return float(mean), float((deviations * deviations).sum() / len(values))
 
 
 def _utility(accuracy: float) -> float:

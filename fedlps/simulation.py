@@ -11,6 +11,7 @@ import numpy
 import torch
 
 from fedlps.engine.cohort import cohort
+from fedlps.engine.one_thread import one_thread
 from fedlps.engine.plan import Plan
 from fedlps.engine.result import LocalResult
 from fedlps.interruption import Interruption
@@ -73,7 +74,8 @@ class Simulation:
                 self.parameters = self.method.prologue(self.federation, self.parameters)
         clock = Clock(config.checkpoint_seconds, config.checkpoint_every, time.monotonic())
         for number in range(self.store.rounds, config.rounds):
-            metrics = self._play(number, interruption)
+            with one_thread():
+                metrics = self._play(number, interruption)
             self.store.put_tensor("global", self.parameters.numpy())
             self.store.put_tensor("counted", numpy.array(self.counted, dtype=numpy.int64))
             self.store.put_tensor("timed", numpy.array(self.timed))

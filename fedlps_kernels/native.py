@@ -4,8 +4,10 @@ import functools
 import importlib
 import os
 from types import ModuleType
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
 Array = tuple[int, tuple[int, ...], str]
 REMEDY = "install with a C++ compiler and without FEDLPS_NATIVE=off"
@@ -60,6 +62,11 @@ def serving(tensor: torch.Tensor) -> ModuleType | None:
 def array(tensor: torch.Tensor) -> Array:
     """A contiguous tensor as it crosses: (address, shape, dtype). The caller keeps it alive."""
     return tensor.data_ptr(), tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
+
+
+def numpy_array(values: NDArray[Any]) -> Array:
+    """The same of numpy's, which may be read-only."""
+    return values.ctypes.data, values.shape, values.dtype.name
 
 
 def arrays(*tensors: torch.Tensor) -> tuple[Array, ...]:

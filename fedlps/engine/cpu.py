@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy
 import torch
-from numpy.typing import NDArray
 
 from fedlps.engine.cohort import Cohort, Indices
 from fedlps.engine.native_job import NativeJob
@@ -53,7 +52,8 @@ class CpuExecutor:
         source, places = native_samples(self.samples, used, "train", self.dtype)
         jobs = [
             NativeJob(
-                self.program, job, global_parameters, own, int(cohort.epoch_steps[job.client]), plan.probes, places
+                *(self.program, self.layout, job, global_parameters),
+                *(own, int(cohort.epoch_steps[job.client]), plan.probes, places),
             )
             for job, own in zip(plan.jobs, batches, strict=True)
         ]
@@ -71,16 +71,25 @@ class CpuExecutor:
         """Run every model on its own samples."""
         source, places = native_samples(self.samples, samples, part, self.dtype)
         indices = numpy.concatenate([numpy.zeros(0, dtype=numpy.int64), *map(places, samples)])
-        edges = numpy.cumsum([0, *map(len, samples)], dtype=numpy.int64)
-        hits, losses = numpy.zeros(len(indices), dtype=numpy.uint8), numpy.zeros(len(models))
-        parameters = models.parameters.to(self.dtype).contiguous()
-        counts = models.counts.to(torch.int32).contiguous()
-        if len(models):
+        last = numpy.cumsum([0, *map(len, samples)], dtype=numpy.int64)
+        # a model's samples in pieces, so that a single one keeps all threads busy; for any number of threads the same
+        pieces = [(row, first) for row, own in enumerate(samples) for first in range(0, max(len(own), 1), PIECE)]
+        rows = numpy.array([row for row, _ in pieces], dtype=numpy.int64)
+        edges = numpy.array([*(last[row] + first for row, first in pieces), last[-1]])
+        parts = models if len(pieces) == len(models) else models[rows.tolist()]
+        parameters = parts.parameters.to(self.dtype).contiguous()
+        counts = parts.counts.to(torch.int32).contiguous()
+        hits, losses = numpy.zeros(len(indices), dtype=numpy.uint8), numpy.zeros(len(pieces))
+        if pieces:
             self._module().evaluate(
-                self.native, source, *native.arrays(counts, parameters), *map(_array, (indices, edges, hits, losses)),
-                _name(self.dtype), self._threads(),
-            )  # fmt: skip
-        return Evaluation(numpy.split(hits.astype(numpy.bool_), edges[1:-1])[: len(models)], losses)
+                *(self.native, source, *native.arrays(counts, parameters)),
+                *map(native.numpy_array, (indices, edges, hits, losses)),
+                *(_name(self.dtype), self._threads()),
+            )
+        hit = numpy.split(hits.astype(numpy.bool_), last[1:-1])[: len(models)]
+        sums = numpy.zeros(len(models))
+        numpy.add.at(sums, rows, losses)
+        return Evaluation(hit, sums)
 
     def _module(self) -> Any:
         return native.module()
@@ -118,6 +127,7 @@ def why_not(program: Program) -> str:
 
 
 MOST_TAPS = 32  # csrc/cpu/tile.h
+PIECE = 512  # samples of a model that are one thread's work
 
 
 def _rows(vectors: Iterable[torch.Tensor], width: int, dtype: torch.dtype) -> torch.Tensor:
@@ -127,7 +137,3 @@ def _rows(vectors: Iterable[torch.Tensor], width: int, dtype: torch.dtype) -> to
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _array(values: NDArray[Any]) -> native.Array:
-    return values.ctypes.data, values.shape, values.dtype.name

@@ -12,7 +12,7 @@ import torch
 from fedlps.engine.cohort import Indices
 from fedlps.engine.plan import Job, Learned, Pass, Probe, Segment
 from fedlps.program import Program
-from fedlps_kernels import native, select_units
+from fedlps_kernels import Layout, native, select_units
 
 
 class NativeJob:
@@ -24,6 +24,7 @@ class NativeJob:
     def __init__(
         self,
         program: Program,
+        layout: Layout,
         job: Job,
         global_parameters: torch.Tensor,
         batches: list[Indices],
@@ -41,7 +42,7 @@ class NativeJob:
         self.learned = units if isinstance(units, Learned) else None
         if isinstance(units, Learned):
             self.redundancy = units.redundancy.to(self.dtype).clone()
-            self.kept = select_units(-self.redundancy[None], self.counts[None], program.layout().groups)[0]
+            self.kept = select_units(-self.redundancy[None], self.counts[None], layout.groups)[0]
         else:
             self.redundancy = torch.zeros(program.units, dtype=self.dtype)
             self.kept = units.to(torch.int32).clone()

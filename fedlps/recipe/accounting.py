@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -154,14 +155,17 @@ def _executed(program: Program, job: Job, segment: Segment, samples: list[int]) 
         there and _any(segment.trains, layer.weight, layer.rows * layer.fan_in)
         for layer, there in zip(program.layers, present, strict=True)
     ]
-    total = 0
+    seen: Counter[tuple[int, ...]] = Counter()  # samples by the widths that they pass through
     for one in segment.passes:
         for step, length in enumerate(samples):
             counts = job.hold.counts if one.widths is None else one.widths[step]
             if counts is not None:
-                weights = submodel_weights(program, counts)
-                inside = [weight if there else 0 for weight, there in zip(weights, present, strict=True)]
-                total += length * training_flops(program, inside, trained)
+                seen[counts] += length
+    total = 0
+    for counts, length in seen.items():
+        weights = submodel_weights(program, counts)
+        inside = [weight if there else 0 for weight, there in zip(weights, present, strict=True)]
+        total += length * training_flops(program, inside, trained)
     if segment.after_gradient:
         everything = submodel_weights(program, job.hold.counts)
         total += samples[0] * training_flops(program, everything, [True] * len(everything))

@@ -90,8 +90,9 @@ class PersonalModels:
         validation = [federation.split.client(client).validate for client in clients]
         accuracies = federation.executor.evaluate(trained[counted], validation, "train").accuracies()
         stale = {name: self._tested(federation, name) for name in PERSONAL}
+        sizes = federation.layout.compact_sizes(trained.counts).tolist()
         for position, client, accuracy in zip(counted, clients, accuracies, strict=True):
-            model = _pack(federation, trained, position)
+            model = _pack(trained, position, sizes[position])
             model["validation"] = numpy.array([accuracy])
             federation.store.put_client(client, "last", model)
             stale["last"][client] = numpy.nan
@@ -147,8 +148,7 @@ def global_accuracies(federation: Federation, parameters: torch.Tensor, clients:
     return means if clients is None else means[clients]
 
 
-def _pack(federation: Federation, models: Submodels, row: int) -> dict[str, numpy.ndarray]:
-    size = int(federation.layout.compact_sizes(models.counts[[row]])[0])
+def _pack(models: Submodels, row: int, size: int) -> dict[str, numpy.ndarray]:
     return {
         "kept": models.kept[row].numpy(),
         "counts": models.counts[row].numpy(),

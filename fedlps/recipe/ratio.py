@@ -68,9 +68,12 @@ class BanditPerClient:
 
     def observe(self, federation: Federation, outcome: Outcome) -> None:
         """Reward every client that was not dropped; one that diverged with accuracy 0, its previous one standing."""
-        for position in numpy.flatnonzero(outcome.result.diverged | ~outcome.dropped).tolist():
+        observed = numpy.flatnonzero(outcome.result.diverged | ~outcome.dropped).tolist()
+        bandits = [self._bandit(federation, int(outcome.round.clients[position])) for position in observed]
+        new = [position for position, bandit in zip(observed, bandits, strict=True) if math.isnan(bandit.previous)]
+        received = dict(zip(new, self._received(federation, outcome, new), strict=True))
+        for position, bandit in zip(observed, bandits, strict=True):
             client = int(outcome.round.clients[position])
-            bandit = self._bandit(federation, client)
             diverged = bool(outcome.result.diverged[position])
             updated = bandit.update(
                 self.parameters,
@@ -78,7 +81,7 @@ class BanditPerClient:
                 client,
                 ratio=float(outcome.round.ratios[position]),
                 accuracy=float(outcome.accuracies[position]),
-                previous=self._previous(federation, outcome, position, bandit),
+                previous=received.get(position, bandit.previous),
                 cost=self._cost(federation, outcome, position),
                 counted=not diverged,
             )
@@ -90,13 +93,13 @@ class BanditPerClient:
             return Bandit.start(self.parameters, federation.config.seed, client)
         return Bandit.from_arrays(arrays)
 
-    def _previous(self, federation: Federation, outcome: Outcome, position: int, bandit: Bandit) -> float:
-        """Before the first counted participation: the received full-width model's accuracy on the client's data."""
-        if not math.isnan(bandit.previous):
-            return bandit.previous
-        received = whole(federation.program, outcome.round.global_parameters)
-        own = outcome.round.training[position]
-        return float(federation.executor.evaluate(received, [own], "train").accuracies()[0])
+    def _received(self, federation: Federation, outcome: Outcome, positions: list[int]) -> list[float]:
+        """The received full-width model's accuracy on the clients' data: `previous` before a first participation."""
+        if not positions:
+            return []
+        model = whole(federation.program, outcome.round.global_parameters)
+        own = [outcome.round.training[position] for position in positions]
+        return list(map(float, federation.executor.evaluate(model[[0] * len(own)], own, "train").accuracies()))
 
     def _cost(self, federation: Federation, outcome: Outcome, position: int) -> float:
         round_ = outcome.round

@@ -10,7 +10,7 @@ import numpy
 import pytest
 import torch
 
-from fedlps.engine.cpu import CpuExecutor
+from fedlps.engine.cpu import PIECE, CpuExecutor
 from fedlps.engine.plan import Plan
 from fedlps.engine.result import Submodels
 from fedlps_kernels import gather_weights, native
@@ -72,15 +72,19 @@ def test_evaluation_has_the_same_bits_for_any_threads_and_grouping(setting: Sett
     table, layout = torch.tensor(counts, dtype=torch.int32), program.layout()
     capacity = int(layout.compact_sizes(table).max())
     models = Submodels(kept, table, gather_weights(setting.start[None], kept, table, layout, capacity))
-    own = [rng.integers(COUNT, size=size) for size in (1, 33, 40, 17, 40, 2, 40, 9)]
+    own = [rng.integers(COUNT, size=size) for size in (1, 33, 2 * PIECE + 3, 17, PIECE, 2, 40, 9)]
     one = with_threads(setting, 1).evaluate(models, own, "test")
     engine = with_threads(setting, threads)
     more = engine.evaluate(models, own, "test")
     assert more.losses.tobytes() == one.losses.tobytes()
     assert [hits.tolist() for hits in more.hits] == [hits.tolist() for hits in one.hits]
-    for row in (7, 3, 0):
+    for row in (7, 3, 2, 0):
         alone = engine.evaluate(models[[row]], [own[row]], "test")
         assert alone.losses[0] == one.losses[row]
+    parts = numpy.split(own[2], [5, PIECE + 1])
+    apart = engine.evaluate(models[[2, 2, 2]], parts, "test")
+    assert numpy.concatenate(apart.hits).tolist() == one.hits[2].tolist()
+    assert apart.losses.sum() == pytest.approx(one.losses[2], rel=1e-6)
 
 
 def test_instruction_sets_agree_after_a_round(tmp_path) -> None:

@@ -98,5 +98,5 @@ def test_observe_updates_store_by_store():
     assert repr(after[3]) == repr(updated(starts[3], 2, 1.0, accuracy_before(fed, again, 2), True, again))
     assert repr(after[1]) == repr(updated(want[1], 3, 2 / 9, 3 / 9, True, again))
     # only those without a counted participation are evaluated on the received model
-    asked = sorted(own for _, [own], part in fed.executor.asked if part == "train")
+    asked = sorted(own for _, owns, part in fed.executor.asked if part == "train" for own in owns)
     assert asked == sorted([again.training[1].tolist(), again.training[2].tolist()])
