@@ -1,5 +1,5 @@
-// grouped_linear and grouped_conv2d: a client's part of each tensor packed for the engine's step kernels, what they leave
-// unpacked. A linear layer is a convolution of kernel 1 on maps of one position.
+// grouped_linear and grouped_conv2d: a client's part of each tensor packed for the engine's step kernels, what these
+// leave unpacked. A linear layer is a convolution of kernel 1 on maps of one position.
 #include "grouped_bindings.h"
 
 #include <pybind11/stl.h>
@@ -60,17 +60,18 @@ struct Grouped {
 // (samples, channels, height, width) with room for more of both.
 template <class Visit>
 void for_each_entry(const Image& image, std::int64_t channels, const Visit& visit) {
-    constexpr std::int64_t TOGETHER = 8;  // as many rows are read at once as the prefetcher follows
+    constexpr std::int64_t TOGETHER = 8;  // as many samples are read at once as the prefetcher follows
+    const std::int64_t pitch = channels * image.height * image.width;
     for (std::int64_t first = 0; first < image.batch; first += TOGETHER) {
         const std::int64_t last = std::min(image.batch, first + TOGETHER);
         for (std::int64_t channel = 0; channel < image.channels; ++channel)
-            for (std::int64_t y = 0; y < image.height; ++y)
-                for (std::int64_t sample = first; sample < last; ++sample) {
-                    const std::int64_t from = ((sample * channels + channel) * image.height + y) * image.width;
-                    const std::int64_t row = image.row(channel, y) + sample;
-                    Columns column(image, image.padding);
-                    for (std::int64_t x = 0; x < image.width; ++x, column.next()) visit(from + x, row + column.offset);
-                }
+            for (std::int64_t y = 0; y < image.height; ++y) {
+                const std::int64_t from = (channel * image.height + y) * image.width, row = image.row(channel, y);
+                Columns column(image, image.padding);
+                for (std::int64_t x = 0; x < image.width; ++x, column.next())
+                    for (std::int64_t sample = first; sample < last; ++sample)
+                        visit(sample * pitch + from + x, row + column.offset + sample);
+            }
     }
 }
 
@@ -114,7 +115,7 @@ class ClientLayer {
         conv_.input = packed(inputs + grouped_.input(client_), grouped_.all_columns, conv_.in, arena_);
         conv_.weight = compact_weight(weights);
         conv_.bias = bias ? bias + grouped_.bias(client_) : nullptr;
-        target_.values = arena_.take(target_.image.size() + SLACK);
+        target_.values = arena_.scratch(target_.image.size() + SLACK);
         take_scratch();
         kernels_.conv_forward(conv_);
         unpack(target_.values, target_.image, grouped_.all_rows, outputs + grouped_.output(client_));
@@ -133,7 +134,7 @@ class ClientLayer {
     void weight_gradient(const T* inputs, const T* gradient, T* weight_gradient, T* bias_gradient) {
         conv_.input = packed(inputs + grouped_.input(client_), grouped_.all_columns, conv_.in, arena_);
         read_gradient(gradient);
-        conv_.weight_gradient = arena_.take(conv_.rows * width());
+        conv_.weight_gradient = arena_.scratch(conv_.rows * width());
         conv_.bias_gradient = bias_gradient + grouped_.bias(client_);
         take_scratch();
         if (conv_.linear()) {
@@ -142,7 +143,8 @@ class ClientLayer {
         } else {
             kernels_.conv_weight_gradient(conv_);
         }
-        copy_rows(conv_.weight_gradient, width(), conv_.rows, width(), weight_gradient + grouped_.weight(client_), all_width());
+        T* all = weight_gradient + grouped_.weight(client_);
+        copy_rows(conv_.weight_gradient, width(), conv_.rows, width(), all, all_width());
     }
 
   private:
@@ -151,7 +153,7 @@ class ClientLayer {
     std::int64_t all_width() const { return grouped_.all_columns * conv_.kernel * conv_.kernel; }
 
     const T* compact_weight(const T* weights) {
-        T* compact = arena_.take(conv_.rows * width());
+        T* compact = arena_.scratch(conv_.rows * width());
         copy_rows(weights + grouped_.weight(client_), all_width(), conv_.rows, width(), compact, width());
         return compact;
     }
@@ -163,10 +165,10 @@ class ClientLayer {
     // When it is known which gradient is wanted.
     void take_scratch() {
         const ScratchSizes<T> sizes(conv_);
-        conv_.packed = arena_.take(sizes.packed);
-        conv_.line = arena_.take(sizes.line);
+        conv_.packed = arena_.scratch(sizes.packed);
+        conv_.line = arena_.scratch(sizes.line);
         conv_.expanded = arena_.take(sizes.expanded);
-        conv_.partial = arena_.take(sizes.partial);
+        conv_.partial = arena_.scratch(sizes.partial);
     }
 
     const Kernels<T>& kernels_;
@@ -177,7 +179,7 @@ class ClientLayer {
     Target<T> target_{};
 };
 
-// Calls work(layer) for every client that has outputs; those of the others' results that are not empty stay as they are.
+// Calls work(layer) for every client that has outputs. Results begin as zeros, and the others' stay so.
 template <class T, class Work>
 void for_each_layer(const Kernels<T>& kernels, const Grouped& grouped, int threads, const Work& work) {
     std::vector<double> works;
