@@ -1,4 +1,4 @@
-// Every kernel of every instruction set on drawn layouts, with buffers of exactly the size they may touch. Built with
+// Every kernel of every instruction set on drawn layouts, and the engine on drawn chains, with buffers of exactly the size they may touch. Built with
 // FEDLPS_SANITIZE and run by tests/kernels/test_sanitized.py: the sanitizers are the check.
 #include <cstdio>
 #include <random>
@@ -6,6 +6,7 @@
 
 #include "common/parallel.h"
 #include "cpu/isa.h"
+#include "sanitized_engine.h"
 
 using namespace fedlps;
 
@@ -105,6 +106,7 @@ int main() {
             const Drawn model;
             run(set->single, model);
             run(set->wide, model);
+            run_engine(*set, generator);
         }
         std::printf("%s: clean\n", std::string(set->name).c_str());
     }

@@ -20,7 +20,7 @@ struct Spot {
     std::int64_t pitch;
 };
 
-template <class T, int UNITS, int TAPS, int POOL>
+template <class T, int UNITS, int TAPS>
 void tile(const Spot<T>& at) {
     const Conv<T>& conv = at.conv;
     Vector<T> sums[UNITS][TAPS];
@@ -30,8 +30,8 @@ void tile(const Spot<T>& at) {
         for (int tap = 0; tap < TAPS; ++tap) sums[unit][tap] = load(at.partial + unit * at.pitch + tap * LANES<T>);
     const std::int64_t samples = conv.width * conv.in.batch;
     const std::int64_t step = conv.stride * conv.in.row_stride();
-    for (std::int64_t row = 0; row < at.heights * POOL; ++row)
-        for (std::int64_t phase = 0; phase < POOL; ++phase) {
+    for (std::int64_t row = 0; row < at.heights * conv.pool; ++row)
+        for (std::int64_t phase = 0; phase < conv.pool; ++phase) {
             const T* gradient = at.gradient + row * at.expanded.row_stride + phase * at.expanded.phase_stride;
             const T* inputs[TAPS];
 #pragma GCC unroll 8
@@ -68,15 +68,14 @@ constexpr int most_units(int taps) {
     return units > MOST_UNITS ? MOST_UNITS : units;
 }
 
-template <class T, int TAPS, int POOL, int... UNITS>
+template <class T, int TAPS, int... UNITS>
 constexpr auto tiles_of(std::integer_sequence<int, UNITS...>) {
-    return Tiles<Tile<T>>{{tile<T, UNITS + 1, TAPS, POOL>...}, sizeof...(UNITS)};
+    return Tiles<Tile<T>>{{tile<T, UNITS + 1, TAPS>...}, sizeof...(UNITS)};
 }
-template <class T, int TAPS, int POOL>
-constexpr auto TILES = tiles_of<T, TAPS, POOL>(std::make_integer_sequence<int, most_units(TAPS)>());
-template <class T, int POOL>
-constexpr const Tiles<Tile<T>>* CHOICES[WIDEST] = {&TILES<T, 1, POOL>, &TILES<T, 2, POOL>, &TILES<T, 3, POOL>,
-                                                   &TILES<T, 4, POOL>, &TILES<T, 5, POOL>};
+template <class T, int TAPS>
+constexpr auto TILES = tiles_of<T, TAPS>(std::make_integer_sequence<int, most_units(TAPS)>());
+template <class T>
+constexpr const Tiles<Tile<T>>* CHOICES[WIDEST] = {&TILES<T, 1>, &TILES<T, 2>, &TILES<T, 3>, &TILES<T, 4>, &TILES<T, 5>};
 
 // Of a and b side by side, in groups of 2 * DISTANCE lanes: each group's first half plus its second.
 template <class T, int DISTANCE, std::size_t... LANE>
@@ -157,9 +156,8 @@ void conv_weight_gradient(const Conv<T>& conv) {
     const Image& in = conv.in;
     const std::int64_t area = conv.kernel * conv.kernel, each = in.channels * area;
     const bool whole = conv.input_gradient != nullptr;  // the expanded gradient is there already, and stays
-    const auto& choices = conv.pool == 2 ? CHOICES<T, 2> : CHOICES<T, 1>;
     const std::int64_t widest = conv.kernel < WIDEST ? conv.kernel : WIDEST;
-    const Blocks blocks(conv.rows, choices[widest - 1]->most);
+    const Blocks blocks(conv.rows, CHOICES<T>[widest - 1]->most);
     const Expanded expanded(conv, whole ? conv.height : portion_height(conv));
     std::int64_t columns[2 * MAX_TAPS];
     for (std::int64_t column = 0; column < conv.kernel + conv.stride; ++column) columns[column] = in.column(column);
@@ -185,7 +183,7 @@ void conv_weight_gradient(const Conv<T>& conv) {
                     T* partial = conv.partial + (channel * area + line * conv.kernel) * LANES<T>;
                     for (std::int64_t tap = 0; tap < conv.kernel; tap += widest) {
                         const std::int64_t taps = conv.kernel - tap < widest ? conv.kernel - tap : widest;
-                        choices[taps - 1]->of[units - 1]({conv, expanded, gradient, input, columns, heights, tap,
+                        CHOICES<T>[taps - 1]->of[units - 1]({conv, expanded, gradient, input, columns, heights, tap,
                                                           partial + tap * LANES<T>, each * LANES<T>});
                     }
                 }

@@ -42,7 +42,11 @@ class Arena {
     void give_back() { block_ = 0, used_ = 0; }
 
   private:
+#if defined(__SANITIZE_ADDRESS__)
+    static constexpr std::int64_t BLOCK = 1;  // every piece on its own, so that what lies behind it is noticed
+#else
     static constexpr std::int64_t BLOCK = std::int64_t{1} << 18;
+#endif
     struct Block {
         std::unique_ptr<T[]> memory;
         T* start;
