@@ -21,7 +21,6 @@ INTERRUPTED = 128 + signal.SIGINT
 
 app = typer.Typer(
     name="fedlps",
-    add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Federated learning in which every client trains its own structured-sparse submodel.",
@@ -98,7 +97,10 @@ The files of the run go to DIR, by default runs/PRESET-METHOD-seedN. Ctrl-C and 
 @app.command("run", help=RUN_HELP)
 def run_(
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="PRESET|KEY=VALUE", help="What to run.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            metavar="PRESET|KEY=VALUE", help="What to run.", show_default=False, autocompletion=commands.completed
+        ),
     ] = None,
     method: Annotated[
         str | None, typer.Option("--method", metavar="M", help="Method, by default fedlps (see: fedlps methods).")

@@ -14,6 +14,7 @@ from fedlps.engine.cohort import cohort
 from fedlps.engine.one_thread import one_thread
 from fedlps.engine.plan import Plan
 from fedlps.engine.result import LocalResult
+from fedlps.history import note
 from fedlps.interruption import Interruption
 from fedlps.program import initial_parameters
 from fedlps.recipe import Method, capability, state
@@ -107,6 +108,7 @@ class Simulation:
         method.selection.observe(federation, outcome)
         method.ratio.observe(federation, outcome)
         state.keep(federation, outcome, method.state)
+        note(federation, outcome)
         self.parameters = method.aggregation(federation, outcome, method.upload(federation, outcome))
         method.evaluation.remember(federation, outcome)
         trained = time.perf_counter()

@@ -23,7 +23,7 @@ RANKS = (
     },
     {"fedlps.engine", "fedlps.run", "fedlps.data"},
     {"fedlps.recipe"},
-    {"fedlps.methods"},
+    {"fedlps.methods", "fedlps.history"},
     {"fedlps.simulation", "fedlps.samples"},
     {"fedlps.launch"},
     {"fedlps.report"},

@@ -2,5 +2,6 @@
 
 from fedlps.commands import data, report
 from fedlps.commands.codes import FAILED, OK, WRONG_INPUT
+from fedlps.commands.words import completed
 
-__all__ = ["FAILED", "OK", "WRONG_INPUT", "data", "report"]
+__all__ = ["FAILED", "OK", "WRONG_INPUT", "completed", "data", "report"]

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from fedlps.commands.words import completed
+
 app = typer.Typer(help="Data sets: which are here, downloading, checking and packing them.", rich_markup_mode=None)
 
 
@@ -65,7 +67,9 @@ def check_(
 
 @app.command("pack")
 def pack_(
-    preset: Annotated[str, typer.Argument(metavar="PRESET", help="Whose split the images are for.")],
+    preset: Annotated[
+        str, typer.Argument(metavar="PRESET", help="Whose split the images are for.", autocompletion=completed)
+    ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to make.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="As for the run.", show_default=False)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
@@ -30,24 +30,30 @@ FORMATS = {label: percent for name in ACCURACIES for label in (name, f"{name}{LA
 HALVES = (("run", "method", "seed", "rounds", *(label for label in FORMATS if label not in SPENT)), ("run", *SPENT))
 LEGEND = (
     f"best, last, global: test accuracy in percent at the latest evaluation; "
-    f"best{LATEST}, last{LATEST}, global{LATEST}: mean of the latest {LATEST} evaluations"
+    f"best{LATEST}, last{LATEST}, global{LATEST}: mean of the latest {LATEST} evaluations; "
+    f"mean ± sample standard deviation over seeds"
 )
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run, or the mean over the seeds of one configuration."""
+    """One run, or the mean over the seeds of one configuration with the sample standard deviation."""
 
     run: str
     method: str
     seed: str
     rounds: str  # done/all
     figures: Figures
+    deviations: Figures = field(default_factory=dict)
 
     def cells(self) -> dict[str, str]:
         """Label -> text, in order."""
         names = {"run": self.run, "method": self.method, "seed": self.seed, "rounds": self.rounds}
-        return names | cells(self.figures)
+        spread = cells(dict.fromkeys(FORMATS, math.nan) | dict(self.deviations))
+        return names | {
+            label: text if spread[label] == "-" else f"{text} ± {spread[label]}"
+            for label, text in cells(self.figures).items()
+        }
 
 
 def figures(metrics: Mapping[str, numpy.ndarray]) -> Figures:
@@ -127,4 +133,5 @@ def _mean_row(runs: Sequence[Row]) -> Row:
     done = sorted({row.rounds for row in runs}, key=lambda rounds: int(rounds.partition("/")[0]))
     rounds = done[0] if len(done) == 1 else f"{done[0].partition('/')[0]}-{done[-1]}"
     means = {label: _mean([row.figures[label] for row in runs]) for label in FORMATS}
-    return Row("mean", runs[0].method, f"{len(runs)} runs", rounds, means)
+    spread = {label: float(numpy.std([row.figures[label] for row in runs], ddof=1)) for label in FORMATS}
+    return Row("mean", runs[0].method, f"{len(runs)} runs", rounds, means, spread)

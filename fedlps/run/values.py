@@ -5,8 +5,9 @@ import re
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from enum import StrEnum
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 
 import annotated_types
 import numpy
@@ -85,6 +86,16 @@ def unknown(what: str, name: object, options: Iterable[str]) -> InputError:
     meant = closest(str(name), options)
     hint = f"did you mean {meant}?" if meant else f"there is {', '.join(options)}"
     return InputError(f"{what}: got {show(name)}, {hint}")
+
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+def one_of(what: str, word: str, choices: type[Choice]) -> Choice:
+    """The choice of this name. InputError, with what was meant, if there is none."""
+    if word not in [choice.value for choice in choices]:
+        raise unknown(what, word, choices)
+    return choices(word)
 
 
 def literals(annotation: object) -> tuple[str, ...]:

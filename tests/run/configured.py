@@ -13,7 +13,7 @@ class Parameters(BaseModel):
 
 
 METHODS: dict[str, type[BaseModel]] = {"fedlps": Parameters, "fedavg": Parameters}
-MODELS = ("digits_cnn", "mnist_cnn", "mlp")
+MODELS = ("digits_cnn", "mnist_cnn", "mlp", "vgg11", "vgg13", "vgg16")
 
 
 def configured(*overrides: str, preset: str = "digits", method: str = "fedlps") -> Config:
