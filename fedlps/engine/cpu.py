@@ -120,9 +120,10 @@ def why_not(program: Program) -> str:
         return f"the model is no chain, {program.obstacle}"
     if any(step.kind == "norm" for step in program.steps):
         return "the model has norm steps, which it does not carry yet"
-    largest = max((step.kernel for step in program.steps if step.kind == "conv"), default=1)
+    convolutions = [step for step in program.steps if step.kind == "conv"]
+    largest = max((max(step.kernel, step.stride) for step in convolutions), default=1)
     if largest > MOST_TAPS:
-        return f"the model has a kernel of {largest}, it carries {MOST_TAPS} at most"
+        return f"the model has a kernel or stride of {largest}, it carries {MOST_TAPS} at most"
     return native.why_not()
 
 

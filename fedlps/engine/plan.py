@@ -23,7 +23,10 @@ entries, held or not, (P,). squared_losses: per step the sum over its samples of
 """
 
 Change = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], tuple[torch.Tensor, torch.Tensor]]
-"""A pure function between segments: (weights (P,), mask (P,) bool, gradient (P,) or None) -> weights and mask."""
+"""Between segments: (weights (P,), mask (P,) bool, gradient (P,) or None) -> weights and mask.
+
+A job's changes are called in their order, in this process; calling one again gives the same.
+"""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Pass:
 
     batch: which batch of the epoch, counted from this step's, wrapping at the epoch's end. at: the pass is taken at
     w + sum of coefficient * gradient of an earlier pass. widths: per step of the segment, counts of leading units
-    (instead of the job's own), or None where the step has no such pass. teacher: the targets are the detached softmax
+    (of those that the job holds, which are then fixed), or None where the step has no such pass. teacher: the targets are the detached softmax
     outputs of an earlier pass instead of the labels. Entries that no pass of a step touches are left as they are.
     """
 
