@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save
 
 import fedlps
 from fedlps.cli import main
@@ -101,6 +103,18 @@ def test_a_damaged_pack_is_refused(place: Path) -> None:
         (place / "small").write_bytes(wrong)
         with pytest.raises(InputError, match=r"^small: "):
             pack.decode(Path("small"))
+
+
+@pytest.mark.parametrize("name", ["train_labels", "test_kept", "mean"])
+def test_a_changed_value_is_noticed(place: Path, name: str) -> None:
+    write_pack("mnist", SMALL, place / "small")
+    with safe_open(place / "small", framework="numpy") as file:
+        arrays, facts = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+    arrays[name] = arrays[name].copy()
+    arrays[name][0] += 1
+    (place / "small").write_bytes(save(arrays, facts))
+    with pytest.raises(InputError, match=r"^small: is damaged: its digest is not that of its content"):
+        pack.decode(Path("small"))
 
 
 def test_the_command(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
