@@ -31,7 +31,7 @@ def test_what_a_run_returns(tmp_path) -> None:
     assert run.directory == tmp_path / "run"
     assert run.config.clients == 4
     assert run.stopped_by is None
-    assert "reference" in run.notes[0]
+    assert "cpu executor" in run.notes[0]
     assert {values.shape for values in run.metrics.values()} == {(2,)}
     assert {path.name for path in run.directory.iterdir()} == {
         *("run.yaml", "run.db", "lock", "metrics.csv", "model.safetensors")

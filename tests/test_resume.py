@@ -64,7 +64,8 @@ def tiny_resumed(directory: Path, **more) -> Run:
 @pytest.mark.parametrize(("call", "done"), [(5, []), (33, [1, 2, 3])])
 def test_a_signal_in_the_middle_of_training(tmp_path, monkeypatch, number, call, done) -> None:
     """The round is thrown away, what was before it is stored, and going on repeats it."""
-    whole = tiny(tmp_path / "whole")
+    slow = {"executor": "reference"}  # which Python can interrupt between two batches
+    whole = tiny(tmp_path / "whole", slow)
     calls, batch = [0], ReferenceExecutor.batch
 
     def interrupted(self, indices, part):
@@ -76,7 +77,7 @@ def test_a_signal_in_the_middle_of_training(tmp_path, monkeypatch, number, call,
 
     with monkeypatch.context() as patched:
         patched.setattr(ReferenceExecutor, "batch", interrupted)
-        run = tiny(tmp_path / "run")
+        run = tiny(tmp_path / "run", slow)
     assert run.stopped_by == number
     assert run.metrics["round"].tolist() == done
     assert calls[0] == call, "training ended at once"

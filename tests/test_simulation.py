@@ -11,7 +11,7 @@ import pytest
 import fedlps
 from fedlps.cost import Rates, Work, local_cost
 from fedlps.data import Split, load
-from fedlps.engine.reference import ReferenceExecutor
+from fedlps.engine.cpu import CpuExecutor
 from fedlps.models import mlp
 from fedlps.program import initial_parameters
 from fedlps.randomness import stream
@@ -105,7 +105,7 @@ def test_evaluation_rounds(tmp_path, every, evaluated) -> None:
 
 def exploding(failing: set[tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let clients diverge, (round from 0, position) each: their learning rate becomes enormous."""
-    rounds, train = itertools.count(), ReferenceExecutor.train
+    rounds, train = itertools.count(), CpuExecutor.train
 
     def failing_train(self, parameters, plan, batches):
         number = next(rounds)
@@ -115,7 +115,7 @@ def exploding(failing: set[tuple[int, int]], monkeypatch: pytest.MonkeyPatch) ->
         ]
         return train(self, parameters, replace(plan, jobs=tuple(jobs)), batches)
 
-    monkeypatch.setattr(ReferenceExecutor, "train", failing_train)
+    monkeypatch.setattr(CpuExecutor, "train", failing_train)
 
 
 def test_some_clients_diverge(tmp_path, monkeypatch) -> None:

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import numpy
 import torch
 from numpy.typing import NDArray
 
-from fedlps.data.store import SampleStore
 from fedlps.engine.cohort import Indices
 from fedlps.engine.result import Part, Samples
 from fedlps_kernels import native
+
+
+class Bytes(Protocol):
+    """Samples of one part: images uint8 (N, channels, height, width), labels int64 (N,)."""
+
+    @property
+    def images(self) -> NDArray[numpy.uint8]: ...
+
+    @property
+    def labels(self) -> NDArray[numpy.int64]: ...
+
+
+@runtime_checkable
+class ByteStore(Protocol):
+    """A store whose samples are bytes in memory; table: (channels, 256), what each byte becomes."""
+
+    table: NDArray[Any]
+    parts: Mapping[str, Bytes]
 
 
 def native_samples(
     samples: Samples, used: Iterable[Indices], part: Part, dtype: torch.dtype
 ) -> tuple[dict[str, Any], Callable[[Indices], Indices]]:
     """Where the used samples of a part lie, and what maps their indices to rows there."""
-    if isinstance(samples, SampleStore) and torch.from_numpy(samples.table).dtype == dtype:
+    if isinstance(samples, ByteStore) and torch.from_numpy(samples.table).dtype == dtype:
         held = samples.parts[part]
         return _pointers(bytes=held.images, table=samples.table, values=None, labels=held.labels), _same
     known = numpy.unique(numpy.concatenate([numpy.zeros(0, dtype=numpy.int64), *used]))

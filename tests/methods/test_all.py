@@ -14,7 +14,7 @@ import fedlps
 from fedlps.cli import main
 from fedlps.engine.cohort import Cohort, from_batches
 from fedlps.engine.plan import Plan
-from fedlps.engine.reference import ReferenceExecutor
+from fedlps.engine.cpu import CpuExecutor
 from fedlps.engine.result import LocalResult, Submodels
 from fedlps.errors import InputError
 from fedlps.methods import METHODS
@@ -84,7 +84,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     def run(method: str) -> Path:
         if method not in made:
             with pytest.MonkeyPatch.context() as patched:
-                patched.setattr(ReferenceExecutor, "train", noting(TERMS.setdefault(method, set())))
+                patched.setattr(CpuExecutor, "train", noting(TERMS.setdefault(method, set())))
                 made[method] = small(tmp_path_factory.mktemp(method) / "run", method)
         return made[method]
 
@@ -98,7 +98,7 @@ def small(out: Path, method: str, **more) -> Path:
 
 def noting(terms: set[str]) -> Callable[..., LocalResult]:
     """The executor's `train`, which notes the terms of its plans."""
-    train = ReferenceExecutor.train
+    train = CpuExecutor.train
 
     def noted(self, parameters: torch.Tensor, plan: Plan, cohort: Cohort) -> LocalResult:
         terms.update(used(plan, self.program.units))
@@ -143,7 +143,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(finished: Finished, tmp_path, method)
 @every_method
 def test_clients_trained_one_at_a_time_give_the_same_bits(finished: Finished, tmp_path, monkeypatch, method) -> None:
     """The last client first, each in a plan and a cohort of its own."""
-    train, calls = ReferenceExecutor.train, []
+    train, calls = CpuExecutor.train, []
 
     def one_by_one(self, parameters: torch.Tensor, plan: Plan, cohort: Cohort) -> LocalResult:
         results: dict[int, LocalResult] = {}
@@ -155,7 +155,7 @@ def test_clients_trained_one_at_a_time_give_the_same_bits(finished: Finished, tm
             results |= {row: own[[position]] for position, row in enumerate(rows)}
         return joined([results[row] for row in range(len(plan.jobs))])
 
-    monkeypatch.setattr(ReferenceExecutor, "train", one_by_one)
+    monkeypatch.setattr(CpuExecutor, "train", one_by_one)
     assert differences(small(tmp_path / "run", method), finished(method)) == []
     assert len(calls) >= 12, "four rounds of three clients"
 

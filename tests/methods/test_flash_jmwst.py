@@ -6,7 +6,7 @@ import numpy
 import pytest
 import torch
 
-from fedlps.engine.reference import ReferenceExecutor
+from fedlps.engine.cpu import CpuExecutor
 from fedlps.engine.result import Submodels
 from fedlps.errors import InputError
 from fedlps.methods import METHODS, flash_jmwst, flash_spdst
@@ -237,7 +237,7 @@ def test_costs_follow_the_mask_during_training() -> None:
 def test_the_boundaries_note_what_they_leave(tmp_path, monkeypatch) -> None:
     """Of every plan of a run: the last note is the mask that the client ends with."""
     seen = []
-    train = ReferenceExecutor.train
+    train = CpuExecutor.train
 
     def noted(self, parameters, plan, batches):
         result = train(self, parameters, plan, batches)
@@ -245,7 +245,7 @@ def test_the_boundaries_note_what_they_leave(tmp_path, monkeypatch) -> None:
             seen.append((course_of(job).kept, int(mask[:768].sum()), len(job.segments)))
         return result
 
-    monkeypatch.setattr(ReferenceExecutor, "train", noted)
+    monkeypatch.setattr(CpuExecutor, "train", noted)
     tiny(tmp_path / "run", {"method.density": 0.3, "epochs": 3, "rounds": 2, "method.first_epochs": 2}, "flash-jmwst")
     assert [sorted(kept) for kept, _, _ in seen] == [[0]] + [[0, 1]] * 4
     assert all(kept[segments - 2] == [mask] for kept, mask, segments in seen)
