@@ -127,13 +127,13 @@ struct Client {
         if (draw.coin()) first_gradient.resize(program.parameters), job.first_gradient = first_gradient, job.after_gradient = true;
         job.learned = draw.coin(), job.learning = {1.0, 0.5, true};
         job.passes.push_back({0, {}, 1.0, false, {}, -1});
-        if (draw.coin()) job.passes.push_back({-1, {{0, 0.1}}, 0.5, false, {}, 0});
+        if (draw.coin()) job.passes.push_back({-1, {{0, 0.1}}, 0.5, false, {}, -1});
         if (!job.learned && draw.coin()) {
             // leading units at some steps
             std::int64_t first = 0;
             for (std::int64_t group = 0; group < program.groups(); first = program.layout.groups[++group])
                 std::iota(kept.begin() + first, kept.begin() + first + counts[group], 0);
-            PassTerm narrow{1, {}, 1.0, true, {}, 0};
+            PassTerm narrow{0, {}, 1.0, true, {}, 0};
             for (std::int64_t step = 0; step < steps; ++step)
                 for (const std::int32_t count : counts) narrow.widths.push_back(step % 2 ? -1 : (count + 1) / 2);
             if (!counts.empty()) job.passes.push_back(narrow);

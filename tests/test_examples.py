@@ -10,7 +10,7 @@ def test_own_model(capsys) -> None:
     runpy.run_path(str(EXAMPLES / "own_model.py"))["main"](2)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4
-    assert lines[0].startswith("chain: reference executor")
+    assert lines[0].startswith("chain: cpu executor")
     assert "no chain" not in lines[0]
     assert lines[1].startswith("chain: test_last ")
     assert "no chain" in lines[2]

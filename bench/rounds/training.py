@@ -18,7 +18,7 @@ from bench.rounds.vmapped import Vmapped
 from fedlps.cost import executed_flops, submodel_weights
 from fedlps.engine.result import LocalResult
 
-REPEATS = 10
+REPEATS = 5
 Train = Callable[[], list[Trained]]
 
 

@@ -46,7 +46,9 @@ void conv_input_gradient(const Conv<T>& conv) {
     const Image& in = conv.in;
     const std::int64_t area = conv.kernel * conv.kernel, batch = in.batch;
     const Expanded expanded(conv, conv.height);
-    for (std::int64_t row = 0; row < conv.rows; ++row)
+    const T* weights = conv.packed;
+    if (area == 1) weights = conv.weight;  // transposed, it is the same
+    for (std::int64_t row = 0; area > 1 && row < conv.rows; ++row)
         transpose(conv.weight + row * in.channels * area, in.channels, area, conv.packed + row * in.channels * area);
 
     for (std::int64_t phase = 0; phase < in.phases; ++phase) {
@@ -71,7 +73,7 @@ void conv_input_gradient(const Conv<T>& conv) {
                     T* result = conv.input_gradient + in.row(first, y) + phase * in.phase_stride() + position;
                     const T* gradient = conv.expanded + expanded.offset(0, 0) + position;
                     tiles.of[channels - 1](
-                        {walk, gradient, conv.packed + first, result, in.channel_stride(), next - position});
+                        {walk, gradient, weights + first, result, in.channel_stride(), next - position});
                 }
             }
             position = next;

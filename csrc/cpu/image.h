@@ -120,8 +120,9 @@ template <class T>
 // The entries of its scratch.
 template <class T>
 struct ScratchSizes {
-    std::int64_t packed, expanded, line, partial;
+    std::int64_t packed = 0, expanded = 0, line = 0, partial = 0;
 
+    ScratchSizes() = default;
     [[gnu::always_inline]] explicit ScratchSizes(const Conv<T>& conv)
         : packed(conv.rows * (conv.in.channels * conv.kernel * conv.kernel + conv.in.batch) + SLACK),
           line(conv.rows * (conv.width * conv.in.batch + SLACK)),

@@ -183,6 +183,8 @@ def check_passes(program: Program, job: Job, segment: Segment, steps: int) -> No
         for earlier in referred:
             if not 0 <= earlier < number:
                 raise ValueError(f"pass {number}: refers to pass {earlier}, allowed: earlier ones")
+        if one.teacher is not None and segment.passes[one.teacher].batch != one.batch:
+            raise ValueError(f"pass {number}: its teacher, pass {one.teacher}, is of another batch")
         if one.widths is not None and len(one.widths) < steps:
             raise ValueError(f"pass {number}: has widths for {len(one.widths)} steps, expected {steps}")
         for step in range(steps):

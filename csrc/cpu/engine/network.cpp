@@ -94,7 +94,7 @@ Network<T>::Network(const Kernels<T>& kernels, const Program& program, std::span
             conv.scale = static_cast<T>(scale && layer.row_group >= 0 ? scale[layer.row_group] : 1.0);
             T* input = arena.take(conv.in.size() + SLACK);
             conv.input = input;
-            if (passes_gradient) conv.input_gradient = arena.take(conv.in.size() + SLACK);
+            if (passes_gradient) conv.input_gradient = arena.scratch(conv.in.size() + SLACK);
             if (training && (conv.relu || conv.pool > 1))
                 conv.codes = arena.scratch(conv.rows * conv.height * conv.width * batch + SLACK);
             const Image image = linear ? Image{from.channels, from.height, from.width, 0, 1, batch} : conv.in;
@@ -110,7 +110,7 @@ Network<T>::Network(const Kernels<T>& kernels, const Program& program, std::span
             pool.average = is.kind == StepKind::avgpool, pool.relu = fused.relu;
             T* input = arena.take(pool.in.size() + SLACK);
             pool.input = input;
-            if (passes_gradient) pool.input_gradient = arena.take(pool.in.size() + SLACK);
+            if (passes_gradient) pool.input_gradient = arena.scratch(pool.in.size() + SLACK);
             if (!pool.average) pool.codes = arena.scratch(from.channels * pool.height * pool.width * batch + SLACK);
             connect(source, pool.in, input, pool.input_gradient);
             shapes.push_back({from.channels, pool.height, pool.width});
@@ -132,7 +132,7 @@ Network<T>::Network(const Kernels<T>& kernels, const Program& program, std::span
         connect(stage, image, values, gradient);
     }
 
-    ScratchSizes<T> most{Conv<T>{}};
+    ScratchSizes<T> most;
     for (Stage& stage : stages_)
         if (Conv<T>* conv = std::get_if<Conv<T>>(&stage.work)) {
             const ScratchSizes<T> sizes(*conv);
