@@ -63,8 +63,9 @@ class Pass:
 
     batch: which batch of the epoch, counted from this step's, wrapping at the epoch's end. at: the pass is taken at
     w + sum of coefficient * gradient of an earlier pass. widths: per step of the segment, counts of leading units
-    (of those that the job holds, which are then fixed), or None where the step has no such pass. teacher: the targets are the detached softmax
-    outputs of an earlier pass instead of the labels. Entries that no pass of a step touches are left as they are.
+    (of those that the job holds, which are then fixed), or None where the step has no such pass. teacher: the targets
+    are the detached softmax outputs of an earlier pass, on the same batch, instead of the labels. Entries that no pass
+    of a step touches are left as they are.
     """
 
     batch: int = 0

@@ -13,8 +13,8 @@ import torch
 import fedlps
 from fedlps.cli import main
 from fedlps.engine.cohort import Cohort, from_batches
-from fedlps.engine.plan import Plan
 from fedlps.engine.cpu import CpuExecutor
+from fedlps.engine.plan import Plan
 from fedlps.engine.result import LocalResult, Submodels
 from fedlps.errors import InputError
 from fedlps.methods import METHODS
