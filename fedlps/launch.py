@@ -226,16 +226,12 @@ def _module(config: Config, model: nn.Module | None, dataset: data.Dataset) -> n
 
 def _versions(dataset: data.Dataset, program: Program, module: nn.Module) -> dict[str, str]:
     """What decides the bits of a run beside its configuration."""
-    try:
-        kernels = native.module()
-    except ValueError as error:
-        raise InputError(str(error)) from None
     return {
         "fedlps": __version__,
         "python": platform.python_version(),
         "numpy": numpy.__version__,
         "torch": str(torch.__version__),
-        "instructions": kernels.isa() if kernels else "none",
+        "instructions": native.isa() or "none",
         "data": dataset.fingerprint(),
         "model": _fingerprint(program, module),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
 import numpy
 import torch
@@ -12,7 +12,7 @@ from fedlps.engine.cohort import Cohort, Indices
 from fedlps.engine.native_job import NativeJob
 from fedlps.engine.native_program import native_program
 from fedlps.engine.native_samples import native_samples
-from fedlps.engine.plan import Plan
+from fedlps.engine.plan import Hold, Job, Learned, Plan, Probe, Segment
 from fedlps.engine.result import Evaluation, LocalResult, Part, Samples, Submodels
 from fedlps.program import Program
 from fedlps_kernels import gather_weights, native
@@ -46,7 +46,11 @@ class CpuExecutor:
         self.native = native_program(program, self.layout)
 
     def train(self, global_parameters: torch.Tensor, plan: Plan, cohort: Cohort) -> LocalResult:
-        """Run the plan's jobs, segment by segment. global_parameters: (P,) in the executor's dtype."""
+        """Run the plan's jobs, segment by segment. global_parameters: (P,) in the executor's dtype.
+
+        ValueError, one line, for a term that the engine does not carry.
+        """
+        check_terms(plan)
         batches = [list(cohort.batches(job.client)) for job in plan.jobs]
         used = [indices for client in batches for indices in client]
         source, places = native_samples(self.samples, used, "train", self.dtype)
@@ -125,6 +129,19 @@ def why_not(program: Program) -> str:
     if largest > MOST_TAPS:
         return f"the model has a kernel or stride of {largest}, it carries {MOST_TAPS} at most"
     return native.why_not()
+
+
+def check_terms(plan: Plan) -> None:
+    """Raise ValueError for a term of a plan that the engine has never heard of."""
+    for probe in sorted(plan.probes):
+        if probe not in get_args(Probe):
+            raise ValueError(f"plan: the CPU engine does not carry the probe {probe!r}")
+    for job in plan.jobs:
+        for term, allowed in ((job, Job), (job.hold, Hold), *((segment, Segment) for segment in job.segments)):
+            if type(term) is not allowed:
+                raise ValueError(f"plan: the CPU engine does not carry the term {type(term).__name__}")
+        if not isinstance(job.hold.units, torch.Tensor | Learned):
+            raise ValueError(f"plan: the CPU engine does not carry the units {type(job.hold.units).__name__}")
 
 
 MOST_TAPS = 32  # csrc/cpu/tile.h

@@ -29,12 +29,16 @@ class Request:
 
 def check(request: Request) -> None:
     """Raise InputError where no executor of this build can do what is asked. Needs no model and no data."""
+    try:
+        missing = native.why_not()
+    except ValueError as error:  # a wish of the environment that cannot be met
+        raise InputError(str(error)) from None
     if request.device == "cuda":
         raise InputError(f"device: got cuda, but {no_cuda()}; allowed here: auto, cpu")
     if request.executor == "cuda":
         raise InputError("executor: got cuda, not part of this version; allowed: auto, cpu, reference")
-    if request.executor == "cpu" and native.why_not():
-        raise InputError(f"executor: got cpu, but {native.why_not()}; allowed here: auto, reference")
+    if request.executor == "cpu" and missing:
+        raise InputError(f"executor: got cpu, but {missing}; allowed here: auto, reference")
     if request.precision != "fp32":
         raise InputError(f"precision: got {request.precision}, but on a CPU everything is computed in fp32")
 
