@@ -35,37 +35,38 @@ SMALL: dict[str, object] = {
 }  # fmt: skip
 SPENT = ("flops_paper", "flops_executed", "bytes_up", "bytes_down", "time_simulated")
 
-CONVERGED: dict[str, tuple[int, str, float]] = {
-    "cs": (12, "test_global", 24),
-    "depthfl": (12, "test_global", 19),
-    "ditto": (12, "test_last", 73),
-    "efd": (12, "test_global", 35),
-    "fedavg": (12, "test_global", 45),
-    "fedavg-ft": (12, "test_last", 79),
-    "fedlps": (12, "test_last", 65),
-    "fedmp": (12, "test_global", 33),
-    "fedp3": (12, "test_last", 67),
-    "fedper": (12, "test_last", 76),
-    "fedprox": (12, "test_global", 45),
-    "fedrep": (12, "test_last", 45),
-    "fedrolex": (12, "test_global", 37),
-    "fedspa": (12, "test_last", 63),
-    "fjord": (12, "test_global", 31),
-    "flash-jmwst": (12, "test_global", 15),
-    "flash-spdst": (12, "test_global", 15),
-    "hermes": (12, "test_last", 45),
-    "hetero-flash": (12, "test_global", 20),
-    "heterofl": (12, "test_global", 33),
-    "local": (12, "test_last", 72),
-    "lotteryfl": (12, "test_last", 30),
-    "oort": (12, "test_global", 45),
-    "per-fedavg": (12, "test_last", 85),
-    "prunefl": (12, "test_global", 35),
-    "refl": (12, "test_global", 46),
+CONVERGED: dict[str, tuple[str, float]] = {
+    "cs": ("test_global", 20),
+    "depthfl": ("test_global", 45),
+    "ditto": ("test_last", 88),
+    "efd": ("test_global", 57),
+    "fedavg": ("test_global", 68),
+    "fedavg-ft": ("test_last", 86),
+    "fedlps": ("test_last", 81),
+    "fedmp": ("test_global", 52),
+    "fedp3": ("test_last", 83),
+    "fedper": ("test_last", 87),
+    "fedprox": ("test_global", 68),
+    "fedrep": ("test_last", 52),
+    "fedrolex": ("test_global", 62),
+    "fedspa": ("test_last", 82),
+    "fjord": ("test_global", 64),
+    "flash-jmwst": ("test_global", 25),
+    "flash-spdst": ("test_global", 36),
+    "hermes": ("test_last", 69),
+    "hetero-flash": ("test_global", 34),
+    "heterofl": ("test_global", 59),
+    "local": ("test_last", 88),
+    "lotteryfl": ("test_last", 34),
+    "oort": ("test_global", 79),
+    "per-fedavg": ("test_last", 88),
+    "prunefl": ("test_global", 53),
+    "refl": ("test_global", 67),
 }
-"""Per method: rounds of the preset digits, the metric, and what it reaches at least: some 10 points (5 where little is
-learned so early) below what was measured with seed 0. Guessing gives 10 %."""
-OTHERWISE = (12, "test_global", 20.0)
+"""Per method: the metric, and what its mean over five evaluations of rounds 32 to 40 of the preset digits reaches at
+least: 15 points below what was measured with seed 0, 8 where that was above 85, 13 where it was below 50. Accuracies
+swing by 10 points from round to round there. Guessing gives 10 %."""
+OTHERWISE = ("test_global", 20.0)
 
 every_method = pytest.mark.parametrize("method", METHODS)
 Finished = Callable[[str], Path]
@@ -288,7 +289,7 @@ def small_with(out: Path, method: str, key: str, value: object) -> None:
 @pytest.mark.slow
 @every_method
 def test_it_learns_the_digits(tmp_path, method) -> None:
-    rounds, metric, least = CONVERGED.get(method, OTHERWISE)
-    overrides = {"rounds": rounds, "evaluation.every": rounds}
+    metric, least = CONVERGED.get(method, OTHERWISE)
+    overrides = {"rounds": 40, "evaluation.every": 2}
     run = fedlps.run("digits", method=method, out=tmp_path / "run", overrides=overrides)
-    assert run.metrics[metric][-1] >= least
+    assert run.metrics[metric][31::2].mean() >= least
