@@ -18,7 +18,7 @@ from bench.rounds.vmapped import Vmapped
 from fedlps.cost import executed_flops, submodel_weights
 from fedlps.engine.result import LocalResult
 
-REPEATS = 5
+REPEATS = 10
 Train = Callable[[], list[Trained]]
 
 
