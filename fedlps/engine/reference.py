@@ -6,8 +6,7 @@ Slow and plain on purpose. Every other executor is tested against it. One thread
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy
@@ -15,6 +14,7 @@ import torch
 from torch import nn
 
 from fedlps.engine.cohort import Cohort, Indices
+from fedlps.engine.one_thread import one_thread
 from fedlps.engine.plan import Plan
 from fedlps.engine.result import Evaluation, LocalResult, Part, Samples, Submodels
 from fedlps.engine.training import Outputs, Training
@@ -61,7 +61,7 @@ class ReferenceExecutor:
 
     def train(self, global_parameters: torch.Tensor, plan: Plan, cohort: Cohort) -> LocalResult:
         """Run the plan's jobs one after the other. global_parameters: (P,) in the executor's dtype."""
-        with _one_thread(), torch.random.fork_rng(devices=[]):
+        with one_thread(), torch.random.fork_rng(devices=[]):
             trainings = [
                 Training(
                     self,
@@ -83,7 +83,7 @@ class ReferenceExecutor:
         """Run every model on its own samples, in batches of `evaluation_batch` consecutive ones."""
         hits, losses = [], numpy.zeros(len(models))
         self.module.eval()
-        with _one_thread(), torch.random.fork_rng(devices=[]), torch.no_grad():
+        with one_thread(), torch.random.fork_rng(devices=[]), torch.no_grad():
             for model, own in enumerate(samples):
                 torch.default_generator.manual_seed(0)
                 entries = self.layout.entries(models.kept[model], models.counts[model])
@@ -172,14 +172,3 @@ class ReferenceExecutor:
             diverged=numpy.array([t.diverged for t in trainings], dtype=numpy.bool_),
             probes={name: probes[name] for name in plan.probes},
         )
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums are split by thread, so one thread keeps the bits the same everywhere."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
