@@ -28,14 +28,18 @@ template <class T, int POOL, int VECTORS>
     for (int vector = 0; vector < VECTORS; ++vector) {
         Vector<T> largest = sums[vector], code{};
         if constexpr (POOL == 2) {
-#pragma GCC unroll 3
-            for (int other = 1; other < 4; ++other) {
-                const Vector<T> value = sums[other * VECTORS + vector];
-                // the first of equal ones, as torch has it; what is not a number stays visible
-                const auto larger = (value > largest) | (value != value);
-                largest = larger ? value : largest;
-                code = larger ? broadcast(static_cast<T>(other)) : code;
-            }
+            const Vector<T> left = sums[vector], right = sums[VECTORS + vector];
+            const Vector<T> low_left = sums[2 * VECTORS + vector], low_right = sums[3 * VECTORS + vector];
+            // the first of equal ones, as torch has it
+            const auto upper_right = right > left, lower_right = low_right > low_left;
+            const Vector<T> upper = upper_right ? right : left, lower = lower_right ? low_right : low_left;
+            const auto below = lower > upper;
+            largest = below ? lower : upper;
+            code = upper_right ? broadcast(T{1}) : Vector<T>{};
+            code = below ? (lower_right ? broadcast(T{3}) : broadcast(T{2})) : code;
+            // what is not a number stays visible
+            largest = unordered<T>(left, right) ? left + right : largest;
+            largest = unordered<T>(low_left, low_right) ? low_left + low_right : largest;
         }
         largest = (largest + bias) * broadcast(conv.scale);
         if (conv.relu) {
@@ -86,12 +90,11 @@ void conv_forward(const Conv<T>& conv) {
     transpose(conv.weight, conv.rows, in.channels * area, conv.packed);
 
     Tap taps[MAX_TAPS];
-    for (std::int64_t tap = 0; tap < conv.kernel; ++tap)
-        taps[tap] = {{in.column(tap), in.column(tap + conv.stride)}, tap * conv.rows};
-    Line lines[MAX_TAPS];
-    for (std::int64_t line = 0; line < conv.kernel; ++line)
-        lines[line] = {{line * in.row_stride(), (line + conv.stride) * in.row_stride()}, line * conv.kernel * conv.rows};
-    const Walk walk{in.channels, in.channel_stride(), area * conv.rows, lines, conv.kernel, taps, conv.kernel};
+    for (std::int64_t tap = 0; tap < area; ++tap) {
+        const std::int64_t row = tap / conv.kernel * in.row_stride(), column = tap % conv.kernel;
+        taps[tap] = {{row + in.column(column), row + in.column(column + conv.stride)}, tap * conv.rows};
+    }
+    const Walk walk{in.channels, in.channel_stride(), area * conv.rows, conv.stride * in.row_stride(), taps, area};
 
     // Few rows: more vectors side by side, so that enough sums are under way at once.
     const int pooled = conv.pool == 2;

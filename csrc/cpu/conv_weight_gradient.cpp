@@ -159,7 +159,7 @@ void conv_weight_gradient(const Conv<T>& conv) {
     const std::int64_t widest = conv.kernel < WIDEST ? conv.kernel : WIDEST;
     const Blocks blocks(conv.rows, CHOICES<T>[widest - 1]->most);
     const Expanded expanded(conv, whole ? conv.height : portion_height(conv));
-    std::int64_t columns[2 * MAX_TAPS];
+    std::int64_t columns[2 * MAX_SIDE];
     for (std::int64_t column = 0; column < conv.kernel + conv.stride; ++column) columns[column] = in.column(column);
 
     for (std::int64_t block = 0; block < blocks.count; ++block) {

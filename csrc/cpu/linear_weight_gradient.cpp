@@ -14,8 +14,7 @@ void linear_weight_gradient(const Conv<T>& conv) {
             gradient[sample * units + unit] = conv.expanded[expanded.offset(unit, 0) + sample];
     const std::int64_t vectors = (features + LANES<T> - 1) / LANES<T>;
     const Tap tap{{0, 0}, 0};
-    const Line line{{0, 0}, 0};
-    const Walk walk{batch, features, units, &line, 1, &tap, 1};
+    const Walk walk{batch, features, units, 0, &tap, 1};
     for (std::int64_t feature = 0; feature < features;) {
         const int width = vectors >= 4 ? 2 : plain_width<T>((features - feature + LANES<T> - 1) / LANES<T>, units);
         const Tiles<PlainTile<T>>& tiles = plain_tiles<T>(width);

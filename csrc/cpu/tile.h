@@ -6,59 +6,49 @@
 
 namespace fedlps::FEDLPS_ISA {
 
-// One kernel row: where its inputs begin, for each row of the pooling window, and its weights.
-struct Line {
-    std::int64_t offset[2];
-    std::int64_t weight;
-};
-
-// One kernel column: where its inputs begin, for each column of the pooling window, and its weight.
+// One entry of the kernel: where its inputs begin, for each column of the pooling window, and its weights.
 struct Tap {
     std::int64_t offset[2];
     std::int64_t weight;
 };
 
-// What a tile sums over: channels x lines x taps.
+// What a tile sums over: channels x taps.
 struct Walk {
     std::int64_t channels, channel_stride, channel_weights;
-    const Line* lines;
-    std::int64_t line_count;
+    std::int64_t below;  // from a window's upper row to its lower one
     const Tap* taps;
     std::int64_t tap_count;
 };
 
-inline constexpr int MAX_TAPS = 32;  // per kernel row and column; larger kernels are refused when a network is made
+inline constexpr int MAX_SIDE = 32;  // of a kernel, and the largest stride; more is refused before it comes here
+inline constexpr int MAX_TAPS = MAX_SIDE * MAX_SIDE;
 
 // sums[row][window position, vector] += weight * input. Weights of neighbouring rows lie side by side.
 template <class T, int ROWS, int POOL, int VECTORS>
 [[gnu::always_inline]] inline void accumulate(Vector<T> (&sums)[ROWS][POOL * POOL * VECTORS], const T* input,
                                               const T* weights, const Walk& walk) {
     for (std::int64_t channel = 0; channel < walk.channels; ++channel) {
-        for (std::int64_t line = 0; line < walk.line_count; ++line) {
-            const T* upper = input + walk.lines[line].offset[0];
-            const T* lower = input + walk.lines[line].offset[POOL - 1];
-            const T* row_weights = weights + walk.lines[line].weight;
-            opaque(upper);
-            opaque(lower);
-            for (std::int64_t tap = 0; tap < walk.tap_count; ++tap) {
-                const Tap& at = walk.taps[tap];
-                Vector<T> inputs[POOL * POOL * VECTORS];
+        const T* upper = input;
+        const T* lower = input + walk.below;
+        opaque(upper);
+        opaque(lower);
+        for (std::int64_t tap = 0; tap < walk.tap_count; ++tap) {
+            const Tap& at = walk.taps[tap];
+            Vector<T> inputs[POOL * POOL * VECTORS];
 #pragma GCC unroll 8
-                for (int vector = 0; vector < VECTORS; ++vector)
+            for (int vector = 0; vector < VECTORS; ++vector)
 #pragma GCC unroll 2
-                    for (int column = 0; column < POOL; ++column) {
-                        inputs[column * VECTORS + vector] = load(upper + at.offset[column] + vector * LANES<T>);
-                        if constexpr (POOL == 2)
-                            inputs[(2 + column) * VECTORS + vector] =
-                                load(lower + at.offset[column] + vector * LANES<T>);
-                    }
-                const T* weight = row_weights + at.weight;
-#pragma GCC unroll 16
-                for (int row = 0; row < ROWS; ++row) {
-                    const Vector<T> factor = broadcast(weight[row]);
-#pragma GCC unroll 16
-                    for (int each = 0; each < POOL * POOL * VECTORS; ++each) sums[row][each] += factor * inputs[each];
+                for (int column = 0; column < POOL; ++column) {
+                    inputs[column * VECTORS + vector] = load(upper + at.offset[column] + vector * LANES<T>);
+                    if constexpr (POOL == 2)
+                        inputs[(2 + column) * VECTORS + vector] = load(lower + at.offset[column] + vector * LANES<T>);
                 }
+            const T* weight = weights + at.weight;
+#pragma GCC unroll 16
+            for (int row = 0; row < ROWS; ++row) {
+                const Vector<T> factor = broadcast(weight[row]);
+#pragma GCC unroll 16
+                for (int each = 0; each < POOL * POOL * VECTORS; ++each) sums[row][each] += factor * inputs[each];
             }
         }
         input += walk.channel_stride;

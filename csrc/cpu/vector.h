@@ -43,6 +43,12 @@ inline void store(T* to, Vector<T> values) {
     *reinterpret_cast<typename VectorOf<T>::anywhere*>(to) = values;
 }
 
+// Where one of them is not a number.
+template <class T>
+inline auto unordered(Vector<T> a, Vector<T> b) {
+    return (a != a) | (b != b);
+}
+
 // Only the first lanes, at most all of them.
 template <class T>
 inline void store_first(T* to, Vector<T> values, std::int64_t lanes) {

@@ -126,8 +126,8 @@ def why_not(program: Program) -> str:
         return "the model has norm steps, which it does not carry yet"
     convolutions = [step for step in program.steps if step.kind == "conv"]
     largest = max((max(step.kernel, step.stride) for step in convolutions), default=1)
-    if largest > MOST_TAPS:
-        return f"the model has a kernel or stride of {largest}, it carries {MOST_TAPS} at most"
+    if largest > MAX_SIDE:
+        return f"the model has a kernel or stride of {largest}, it carries {MAX_SIDE} at most"
     return native.why_not()
 
 
@@ -144,7 +144,7 @@ def check_terms(plan: Plan) -> None:
             raise ValueError(f"plan: the CPU engine does not carry the units {type(job.hold.units).__name__}")
 
 
-MOST_TAPS = 32  # csrc/cpu/tile.h
+MAX_SIDE = 32  # csrc/cpu/tile.h
 PIECE = 512  # samples of a model that are one thread's work
 
 
