@@ -78,9 +78,10 @@ void read_line(std::span<const Target<T>> targets, std::int64_t channel, std::in
     }
 }
 
-// (rows, columns) to (columns, rows).
+// (rows, columns) to (columns, rows), with so much between the rows of either.
 template <class T>
-void transpose(const T* from, std::int64_t rows, std::int64_t columns, T* to) {
+void transpose(const T* from, std::int64_t from_pitch, std::int64_t rows, std::int64_t columns, T* to,
+               std::int64_t to_pitch) {
     for (std::int64_t column = 0; column < columns; column += LANES<T>)
         for (std::int64_t row = 0; row < rows; row += LANES<T>) {
             const std::int64_t height = rows - row < LANES<T> ? rows - row : LANES<T>;
@@ -88,12 +89,17 @@ void transpose(const T* from, std::int64_t rows, std::int64_t columns, T* to) {
             Vector<T> square[LANES<T>];
 #pragma GCC unroll 16
             for (int each = 0; each < LANES<T>; ++each)
-                square[each] = load_first(from + (row + (each < height ? each : 0)) * columns + column, width);
+                square[each] = load_first(from + (row + (each < height ? each : 0)) * from_pitch + column, width);
             transpose_square<T>(square);
 #pragma GCC unroll 16
             for (int each = 0; each < LANES<T>; ++each)
-                if (each < width) store_first(to + (column + each) * rows + row, square[each], height);
+                if (each < width) store_first(to + (column + each) * to_pitch + row, square[each], height);
         }
+}
+
+template <class T>
+void transpose(const T* from, std::int64_t rows, std::int64_t columns, T* to) {
+    transpose(from, columns, rows, columns, to, rows);
 }
 
 }  // namespace fedlps::FEDLPS_ISA

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <span>
 
+#include "cpu/tiling.h"
+
 namespace fedlps {
 
 // Batch-innermost: [channel][row][phase][column / phases][sample], samples of neighbouring columns of one phase side by
@@ -59,7 +61,8 @@ inline constexpr int DEAD = 15;
 // factor, a maximum over 2x2 windows, ReLU. A linear layer is one of kernel 1 on images of one position.
 template <class T>
 struct Conv {
-    Image in;  // padding: the convolution's; phases: stride * pool
+    Method method;
+    Image in;  // padding: the convolution's; phases: stride * pool, or the tiles' step
     std::int64_t rows, kernel, stride, pool;  // pool: 1 or 2
     std::int64_t height, width;  // of the output, after pooling
     bool relu;
@@ -76,6 +79,7 @@ struct Conv {
     T* expanded;  // scratch: the gradient of the outputs before pooling (Expanded)
     T* line;      // scratch: one row of every channel
     T* partial;   // scratch: sums of the weight gradient, lane by lane
+    T* tiles;     // scratch, kept for the gradients: the input's tiles, transformed; null: direct
 
     [[gnu::always_inline]] bool linear() const {
         return kernel == 1 && in.height == 1 && in.width == 1 && in.padding == 0;
@@ -120,7 +124,7 @@ template <class T>
 // The entries of its scratch.
 template <class T>
 struct ScratchSizes {
-    std::int64_t packed = 0, expanded = 0, line = 0, partial = 0;
+    std::int64_t packed = 0, expanded = 0, line = 0, partial = 0, tiles = 0;
 
     ScratchSizes() = default;
     [[gnu::always_inline]] explicit ScratchSizes(const Conv<T>& conv)
@@ -131,6 +135,14 @@ struct ScratchSizes {
         const bool whole = conv.input_gradient != nullptr || conv.linear();
         const Expanded each(conv, whole ? conv.height : portion_height(conv));
         expanded = (whole ? conv.rows : 8) * each.channel_stride + SLACK;
+        if (conv.method == Method::direct) return;
+        const Tiling tiling(conv.method, conv.height, conv.width, conv.in.batch);
+        packed = tiling.weights * (BLOCK * BLOCK + 16);
+        line = 36 * tiling.line_pitch() + conv.width * conv.in.batch + SLACK;
+        expanded = tiling.values * tiling.plane(conv.rows) + SLACK;
+        tiles = tiling.values * tiling.plane(conv.in.channels) + SLACK;
+        partial = tiling.values * (tiling.plane(BLOCK) + tiling.turned_plane(BLOCK) +
+                                   tiling.turned_plane(conv.in.channels)) + SLACK;
     }
 };
 

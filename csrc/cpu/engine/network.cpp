@@ -88,7 +88,12 @@ Network<T>::Network(const Kernels<T>& kernels, const Program& program, std::span
             const Shape in = linear ? Shape{from.channels * from.height * from.width, 1, 1} : from;
             conv.rows = kept(layer.row_group, layer.rows);
             conv.kernel = is.kernel, conv.stride = is.stride, conv.pool = fused.pool;
-            conv.in = {in.channels, in.height, in.width, is.padding, conv.stride * conv.pool, batch};
+            if (!linear)
+                conv.method = Tiling::best(is.kernel, is.stride, is.padding, conv.pool, in.channels, conv.rows, is.height,
+                                           is.width);
+            const Tiling tiling(conv.method, is.height, is.width, batch);
+            const std::int64_t phases = conv.method == Method::direct ? conv.stride * conv.pool : tiling.step;
+            conv.in = {in.channels, in.height, in.width, is.padding, phases, batch};
             conv.height = is.height / fused.pool, conv.width = is.width / fused.pool;
             conv.relu = fused.relu;
             conv.scale = static_cast<T>(scale && layer.row_group >= 0 ? scale[layer.row_group] : 1.0);
@@ -139,17 +144,27 @@ Network<T>::Network(const Kernels<T>& kernels, const Program& program, std::span
             most.packed = std::max(most.packed, sizes.packed);
             most.line = std::max(most.line, sizes.line);
             most.partial = std::max(most.partial, sizes.partial);
-            if (training) conv->expanded = arena.take(sizes.expanded);
+            const bool direct = conv->method == Method::direct;
+            if (training && direct) conv->expanded = arena.take(sizes.expanded);
+            if (training && !direct) conv->tiles = arena.scratch(sizes.tiles);
+            if (!direct) most.expanded = std::max(most.expanded, sizes.expanded);
+            if (!training) most.tiles = std::max(most.tiles, sizes.tiles);
         } else {
             const Pool<T>& pool = std::get<Pool<T>>(stage.work);
             most.line = std::max(most.line, pool.width * batch + SLACK);
         }
     T* packed = arena.scratch(most.packed);
     T* line = arena.scratch(most.line);
-    T* partial = training ? arena.scratch(most.partial) : nullptr;
+    T* partial = arena.scratch(most.partial);
+    T* expanded = training ? arena.scratch(most.expanded) : nullptr;
+    T* tiles = arena.scratch(most.tiles);
     for (Stage& stage : stages_) {
         std::visit([&](auto& work) { work.line = line, work.targets = stage.targets; }, stage.work);
-        if (Conv<T>* conv = std::get_if<Conv<T>>(&stage.work)) conv->packed = packed, conv->partial = partial;
+        if (Conv<T>* conv = std::get_if<Conv<T>>(&stage.work)) {
+            conv->packed = packed, conv->partial = partial;
+            if (conv->method != Method::direct) conv->expanded = expanded;
+            if (!training) conv->tiles = tiles;
+        }
     }
 }
 
@@ -167,7 +182,7 @@ void Network<T>::forward(const Samples<T>& samples, const std::int64_t* places, 
             const CompactLayer& layer = layout_.layers[stage.layer];
             conv->weight = weights + layer.weight;
             conv->bias = layer.bias < 0 ? nullptr : weights + layer.bias;
-            kernels_.conv_forward(*conv);
+            (conv->method == Method::direct ? kernels_.conv_forward : kernels_.winograd_forward)(*conv);
         } else {
             kernels_.pool_forward(std::get<Pool<T>>(stage.work));
         }
@@ -186,6 +201,12 @@ void Network<T>::backward(T* gradient) {
         const CompactLayer& layer = layout_.layers[stage->layer];
         conv->weight_gradient = gradient + layer.weight;
         conv->bias_gradient = layer.bias < 0 ? nullptr : gradient + layer.bias;
+        if (conv->method != Method::direct) {
+            kernels_.winograd_expand(*conv);
+            kernels_.winograd_weight_gradient(*conv);
+            if (conv->input_gradient) kernels_.winograd_input_gradient(*conv);
+            continue;
+        }
         const bool linear = conv->linear();
         if (linear || conv->input_gradient) kernels_.conv_expand(*conv);
         (linear ? kernels_.linear_weight_gradient : kernels_.conv_weight_gradient)(*conv);

@@ -1,0 +1,225 @@
+// The transforms that make a 3x3 convolution products of tiles: Y = A^T ((G w G^T) * (B^T d B)) A (Winograd; Lavin and
+// Gray 2016), from the points 0, +-1/sqrt(2), +-sqrt(2), infinity for 4x4 outputs, 0, +-1, infinity for 2x2.
+#pragma once
+
+#include <utility>
+
+#include "cpu/conv.h"
+#include "cpu/products.h"
+
+namespace fedlps::FEDLPS_ISA {
+
+template <int ROWS_, int COLUMNS_>
+struct Matrix {
+    static constexpr int ROWS = ROWS_, COLUMNS = COLUMNS_;
+    double at[ROWS][COLUMNS] = {};
+
+    constexpr Matrix<COLUMNS, ROWS> transposed() const {
+        Matrix<COLUMNS, ROWS> turned;
+        for (int row = 0; row < ROWS; ++row)
+            for (int column = 0; column < COLUMNS; ++column) turned.at[column][row] = at[row][column];
+        return turned;
+    }
+    // The first column that is not zero, COLUMNS if all are.
+    constexpr int first(int row) const {
+        int column = 0;
+        while (column < COLUMNS && at[row][column] == 0) ++column;
+        return column;
+    }
+};
+
+// whole + root * sqrt(2): exact, so that zeros and ones are.
+struct Surd {
+    double whole = 0, root = 0;
+
+    constexpr double value() const { return whole + root * 1.41421356237309504880; }
+    friend constexpr Surd operator+(Surd a, Surd b) { return {a.whole + b.whole, a.root + b.root}; }
+    friend constexpr Surd operator-(Surd a, Surd b) { return {a.whole - b.whole, a.root - b.root}; }
+    friend constexpr Surd operator*(Surd a, Surd b) {
+        return {a.whole * b.whole + 2 * a.root * b.root, a.whole * b.root + a.root * b.whole};
+    }
+};
+
+// The matrices of outputs (A^T), weights (G) and inputs (B^T) for tiles of STEP outputs along a side.
+template <int STEP>
+struct Winograd {
+    static constexpr int SIDE = STEP + 2, POINTS = SIDE - 1;  // one more lies at infinity
+    Matrix<STEP, SIDE> output;
+    Matrix<SIDE, 3> weight;
+    Matrix<SIDE, SIDE> input;
+
+    constexpr Winograd() {
+        constexpr Surd of_4[] = {{0, 0}, {0, 0.5}, {0, -0.5}, {0, 1}, {0, -1}}, of_2[] = {{0, 0}, {1, 0}, {-1, 0}};
+        const Surd* points = STEP == 4 ? of_4 : of_2;
+        for (int point = 0; point <= POINTS; ++point) {
+            // the product of (x - other point), coefficient by coefficient, and its value at this point
+            Surd product[SIDE] = {{1, 0}}, distance{1, 0};
+            for (int other = 0; other < POINTS; ++other) {
+                if (other == point) continue;
+                if (point < POINTS) distance = distance * (points[point] - points[other]);
+                for (int power = POINTS; power >= 0; --power)
+                    product[power] = (power > 0 ? product[power - 1] : Surd{}) - product[power] * points[other];
+            }
+            for (int power = 0; power < SIDE; ++power) input.at[point][power] = product[power].value();
+            Surd raised{1, 0};
+            for (int power = 0; point < POINTS && power < SIDE; ++power, raised = raised * points[point]) {
+                if (power < STEP) output.at[power][point] = raised.value();
+                if (power < 3) weight.at[point][power] = raised.value() / distance.whole;  // distances have no root
+            }
+        }
+        output.at[STEP - 1][POINTS] = weight.at[POINTS][2] = 1;
+    }
+};
+
+// Which of a tile's sums one product belongs to, of which value and weight, and whether it is their first.
+struct Term {
+    int sum, value, weight;
+    bool first_of_sum, first_of_value, first_of_weight;
+};
+
+template <int STEP_>
+struct TilesOf {
+    static constexpr int STEP = STEP_, SIDE = STEP + 2, VALUES = SIDE * SIDE, WEIGHTS = VALUES, TERMS = VALUES;
+    static constexpr auto INPUT = Winograd<STEP>().input;
+    static constexpr auto WEIGHT = Winograd<STEP>().weight;
+    static constexpr auto OUTPUT = Winograd<STEP>().output;
+    static constexpr Term term(int number) { return {number, number, number, true, true, true}; }
+};
+
+// A map of 2x2: each output sees each input through one entry of the window, and none of the halo.
+struct WholeMap {
+    static constexpr int STEP = 2, SIDE = 4, VALUES = 4, WEIGHTS = 9, TERMS = 16;
+    static constexpr Matrix<2, 4> INPUT{{{0, 1, 0, 0}, {0, 0, 1, 0}}};
+    static constexpr Matrix<3, 3> WEIGHT{{{1, 0, 0}, {0, 1, 0}, {0, 0, 1}}};
+    static constexpr Matrix<2, 2> OUTPUT{{{1, 0}, {0, 1}}};
+    static constexpr int weight_of(int sum, int value) {
+        return (value / 2 - sum / 2 + 1) * 3 + value % 2 - sum % 2 + 1;
+    }
+    static constexpr Term term(int number) {
+        const int sum = number / 4, value = number % 4;
+        bool first = true;
+        for (int before = 0; before < number; ++before)
+            first = first && weight_of(before / 4, before % 4) != weight_of(sum, value);
+        return {sum, value, weight_of(sum, value), value == 0, sum == 0, first};
+    }
+};
+
+// Calls work(form) for a convolution that does not go directly.
+template <class Work>
+[[gnu::always_inline]] inline void with_form(Method method, const Work& work) {
+    if (method == Method::tiles_of_4) return work(TilesOf<4>());
+    if (method == Method::tiles_of_2) return work(TilesOf<2>());
+    work(WholeMap());
+}
+
+template <auto MATRIX, int ROW, class T, std::size_t... COLUMN>
+[[gnu::always_inline]] inline Vector<T> row_of(const Vector<T>* values, std::index_sequence<COLUMN...>) {
+    Vector<T> sum{};
+    const auto add = [&]<std::size_t EACH>() __attribute__((always_inline)) {
+        constexpr T factor = static_cast<T>(MATRIX.at[ROW][EACH]);
+        if constexpr (EACH == MATRIX.first(ROW))
+            sum = values[EACH] * factor;
+        else if constexpr (factor != 0)
+            sum += values[EACH] * factor;
+    };
+    (add.template operator()<COLUMN>(), ...);
+    return sum;
+}
+
+template <auto MATRIX, class T, std::size_t... ROW>
+[[gnu::always_inline]] inline void apply(const Vector<T>* values, Vector<T>* results, std::index_sequence<ROW...>) {
+    ((results[ROW] = row_of<MATRIX, ROW, T>(values, std::make_index_sequence<MATRIX.COLUMNS>())), ...);
+}
+
+// MATRIX * values * MATRIX^T, lane by lane: values from read(row, column), results to write(row, column, vector).
+template <auto MATRIX, class T>
+[[gnu::always_inline]] inline void two_sided(const auto& read, const auto& write) {
+    constexpr int ROWS = MATRIX.ROWS, COLUMNS = MATRIX.COLUMNS;
+    Vector<T> half[ROWS][COLUMNS];
+#pragma GCC unroll 1
+    for (int column = 0; column < COLUMNS; ++column) {
+        Vector<T> values[COLUMNS], results[ROWS];
+#pragma GCC unroll 6
+        for (int row = 0; row < COLUMNS; ++row) values[row] = read(row, column);
+        apply<MATRIX, T>(values, results, std::make_index_sequence<ROWS>());
+#pragma GCC unroll 6
+        for (int row = 0; row < ROWS; ++row) half[row][column] = results[row];
+    }
+#pragma GCC unroll 1
+    for (int row = 0; row < ROWS; ++row) {
+        Vector<T> results[ROWS];
+        apply<MATRIX, T>(half[row], results, std::make_index_sequence<ROWS>());
+#pragma GCC unroll 6
+        for (int column = 0; column < ROWS; ++column) write(row, column, results[column]);
+    }
+}
+
+// Where tiles of LANES channels or rows of weights are turned: [channel, window][row].
+template <class T>
+using Strip = T[9 * LANES<T> * LANES<T>];
+
+template <class T>
+Tiling tiling_of(const Conv<T>& conv) {
+    return {conv.method, conv.height, conv.width, conv.in.batch};
+}
+
+// The size of a block of transformed weights, [weight][channel][row]: the second cache also holds what it multiplies.
+inline constexpr std::int64_t WEIGHT_PLANE = BLOCK * BLOCK + 16;
+
+struct Range {
+    std::int64_t first, count;
+};
+
+constexpr std::int64_t least(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+
+// Codes lie as a tile's lines do.
+template <class T>
+T* code_line(const Conv<T>& conv, const Tiling& tiling, std::int64_t channel, std::int64_t row, std::int64_t line) {
+    const std::int64_t lines = tiling.step * tiling.step;
+    return conv.codes + ((channel * tiling.rows + row) * lines + line) * tiling.run;
+}
+
+// Calls visit(target, offset in its row, offset in the lines, count) for the pieces of one output row, of which every
+// step-th column makes a line.
+template <class T>
+void for_each_piece(std::span<const Target<T>> targets, std::int64_t width, std::int64_t step, std::int64_t pitch,
+                    const auto& visit) {
+    for (const Target<T>& target : targets) {
+        const Image& image = target.image;
+        const bool whole = image.phases == step;  // a line is one piece there
+        Columns column(image, image.padding);
+        for (std::int64_t x = 0; x < (whole ? step : width); ++x, column.next())
+            visit(target, column.offset, x % step * pitch + x / step * image.batch,
+                  (whole ? width / step : 1) * image.batch);
+    }
+}
+
+template <class T>
+void write_tile_line(std::span<const Target<T>> targets, std::int64_t channel, std::int64_t y, std::int64_t width,
+                     std::int64_t step, const T* lines, std::int64_t pitch) {
+    for_each_piece(targets, width, step, pitch,
+                   [&](const Target<T>& target, std::int64_t to, std::int64_t from, std::int64_t count) {
+                       copy_entries(lines + from, count, target.values + target.image.row(channel, y) + to);
+                   });
+}
+
+// Of several readers' gradients the sum, in their order.
+template <class T>
+void read_tile_line(std::span<const Target<T>> targets, std::int64_t channel, std::int64_t y, std::int64_t width,
+                    std::int64_t step, T* lines, std::int64_t pitch) {
+    const Target<T>* first = targets.data();
+    for_each_piece(targets, width, step, pitch,
+                   [&](const Target<T>& target, std::int64_t from, std::int64_t to, std::int64_t count) {
+                       const T* gradient = target.gradient + target.image.row(channel, y) + from;
+                       if (&target == first) return copy_entries(gradient, count, lines + to);
+                       for (std::int64_t entry = 0; entry < count; ++entry) lines[to + entry] += gradient[entry];
+                   });
+}
+
+// Whether lanes over rows waste less than lanes over tiles and samples.
+template <class T>
+bool turned(std::int64_t lanes, std::int64_t rows) {
+    return (rows + LANES<T> - 1) / LANES<T> * lanes < (lanes + LANES<T> - 1) / LANES<T> * rows;
+}
+
+}  // namespace fedlps::FEDLPS_ISA
