@@ -17,17 +17,18 @@ struct Tiles {
     std::int64_t most;
 };
 
-// Rows divided into blocks of nearly one size.
+// Rows divided into blocks of nearly one size, the larger ones first.
 struct Blocks {
-    std::int64_t rows, count;
+    std::int64_t count, size, larger;
 
-    Blocks(std::int64_t rows, std::int64_t most) : rows(rows), count((rows + most - 1) / most) {}
+    Blocks(std::int64_t rows, std::int64_t most)
+        : count((rows + most - 1) / most), size(count > 0 ? rows / count : 0), larger(rows - size * count) {}
     struct Block {
         std::int64_t first, rows;
     };
+    // without a division: these are slower than a small tile
     Block operator[](std::int64_t block) const {
-        const std::int64_t first = rows * block / count;
-        return {first, rows * (block + 1) / count - first};
+        return {block * size + (block < larger ? block : larger), size + (block < larger)};
     }
 };
 

@@ -22,37 +22,59 @@ struct Walk {
 
 inline constexpr int MAX_SIDE = 32;  // of a kernel, and the largest stride; more is refused before it comes here
 inline constexpr int MAX_TAPS = MAX_SIDE * MAX_SIDE;
+inline constexpr std::int64_t MANY_CHANNELS = 8;
 
-// sums[row][window position, vector] += weight * input. Weights of neighbouring rows lie side by side.
+// sums[row][window position, vector] += weight * input, for one tap of one channel. Weights of neighbouring rows lie side
+// by side.
+template <class T, int ROWS, int POOL, int VECTORS>
+[[gnu::always_inline]] inline void add_products(Vector<T> (&sums)[ROWS][POOL * POOL * VECTORS], const T* left,
+                                                const T* right, std::int64_t below, const T* weights) {
+    Vector<T> inputs[POOL * POOL * VECTORS];
+#pragma GCC unroll 8
+    for (int vector = 0; vector < VECTORS; ++vector) {
+        inputs[vector] = load(left + vector * LANES<T>);
+        if constexpr (POOL == 2) {
+            inputs[VECTORS + vector] = load(right + vector * LANES<T>);
+            inputs[2 * VECTORS + vector] = load(left + below + vector * LANES<T>);
+            inputs[3 * VECTORS + vector] = load(right + below + vector * LANES<T>);
+        }
+    }
+#pragma GCC unroll 16
+    for (int row = 0; row < ROWS; ++row) {
+        const Vector<T> factor = broadcast(weights[row]);
+#pragma GCC unroll 16
+        for (int each = 0; each < POOL * POOL * VECTORS; ++each) sums[row][each] += factor * inputs[each];
+    }
+}
+
+// All of the walk. What is many runs innermost: a short loop's end is guessed wrong again and again.
 template <class T, int ROWS, int POOL, int VECTORS>
 [[gnu::always_inline]] inline void accumulate(Vector<T> (&sums)[ROWS][POOL * POOL * VECTORS], const T* input,
                                               const T* weights, const Walk& walk) {
-    for (std::int64_t channel = 0; channel < walk.channels; ++channel) {
-        const T* upper = input;
-        const T* lower = input + walk.below;
-        opaque(upper);
-        opaque(lower);
-        for (std::int64_t tap = 0; tap < walk.tap_count; ++tap) {
-            const Tap& at = walk.taps[tap];
-            Vector<T> inputs[POOL * POOL * VECTORS];
-#pragma GCC unroll 8
-            for (int vector = 0; vector < VECTORS; ++vector)
-#pragma GCC unroll 2
-                for (int column = 0; column < POOL; ++column) {
-                    inputs[column * VECTORS + vector] = load(upper + at.offset[column] + vector * LANES<T>);
-                    if constexpr (POOL == 2)
-                        inputs[(2 + column) * VECTORS + vector] = load(lower + at.offset[column] + vector * LANES<T>);
-                }
-            const T* weight = weights + at.weight;
-#pragma GCC unroll 16
-            for (int row = 0; row < ROWS; ++row) {
-                const Vector<T> factor = broadcast(weight[row]);
-#pragma GCC unroll 16
-                for (int each = 0; each < POOL * POOL * VECTORS; ++each) sums[row][each] += factor * inputs[each];
+    const Tap* taps = walk.taps;
+    const std::int64_t tap_count = walk.tap_count, channels = walk.channels, below = walk.below;
+    if (channels >= MANY_CHANNELS) {
+        for (std::int64_t tap = 0; tap < tap_count; ++tap) {
+            const T* left = input + taps[tap].offset[0];
+            const T* right = input + taps[tap].offset[1];
+            const T* weight = weights + taps[tap].weight;
+            opaque(left);
+            opaque(right);
+            for (std::int64_t channel = 0; channel < channels; ++channel) {
+                add_products<T, ROWS, POOL, VECTORS>(sums, left, right, below, weight);
+                left += walk.channel_stride;
+                right += walk.channel_stride;
+                weight += walk.channel_weights;
             }
         }
-        input += walk.channel_stride;
-        weights += walk.channel_weights;
+    } else {
+        for (std::int64_t channel = 0; channel < channels; ++channel) {
+            for (std::int64_t tap = 0; tap < tap_count; ++tap)
+                add_products<T, ROWS, POOL, VECTORS>(sums, input + taps[tap].offset[0], input + taps[tap].offset[1], below,
+                                                     weights + taps[tap].weight);
+            input += walk.channel_stride;
+            weights += walk.channel_weights;
+        }
     }
 }
 
