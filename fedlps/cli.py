@@ -111,6 +111,9 @@ def run_(
     device: Annotated[
         str | None, typer.Option("--device", metavar="auto|cpu|cuda", help="The same as device=...")
     ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write the rounds' metrics for TensorBoard, too, to DIR/tensorboard.")
+    ] = False,
     explain: Annotated[bool, typer.Option("--explain", help="List every key and run nothing.")] = False,
 ) -> int:
     from fedlps.report import choices
@@ -133,16 +136,21 @@ def run_(
     check_directory(out, resume=resume, overwrite=overwrite)
     if resume and out is not None:
         check_same(out, preset, method)
-    return _play(chosen, recipe, out, overrides, resume, overwrite)
+    return _play(chosen, recipe, out, overrides, resume, overwrite, tensorboard)
 
 
-def _play(preset: str, method: str, out: Path | None, overrides: list[str], resume: bool, overwrite: bool) -> int:
+def _play(
+    preset: str, method: str, out: Path | None, overrides: list[str], resume: bool, overwrite: bool, tensorboard: bool
+) -> int:
     from fedlps.launch import prepare
     from fedlps.report.console import console
     from fedlps.report.progress import decoding
     from fedlps.report.running import watch
+    from fedlps.report.tensorboard import summary_writer
     from fedlps.simulation import DivergedError
 
+    if tensorboard:
+        summary_writer()  # refused before anything is created
     command = shlex.join(["fedlps", *sys.argv[1:]])
     screen = console()
     with decoding(screen) as progress:
@@ -152,7 +160,7 @@ def _play(preset: str, method: str, out: Path | None, overrides: list[str], resu
         )  # fmt: skip
     with session:
         try:
-            run = watch(session, screen, resumed=resume)
+            run = watch(session, screen, resumed=resume, tensorboard=tensorboard)
         except DivergedError as error:
             return _refuse(str(error), FAILED)
     if run.stopped_by is None:

@@ -14,6 +14,7 @@ WRITTEN = ("model.safetensors", "metrics.csv", "run.yaml")
 OWN_FILES = ("run.db-journal", "run.db", *(name + ASIDE for name in WRITTEN), *WRITTEN)
 """A run's own files beside its lock, in the order in which they are removed: no journal may outlive its run.db, or
 SQLite would roll the next one back with it, and run.yaml, by which a run is recognised, goes last."""
+EVENTS = "tensorboard"  # the folder of what `--tensorboard` writes
 
 
 def check_directory(out: Path | None, *, resume: bool, overwrite: bool) -> None:
@@ -63,6 +64,18 @@ def make_directory(out: Path | None, name: str, *, overwrite: bool = False, base
     return out
 
 
+def remove_events(directory: Path) -> None:
+    """Remove a run's event files, and their folder if nothing else is in it. InputError if the system refuses."""
+    folder = directory / EVENTS
+    try:
+        for path in folder.glob("events.out.tfevents.*"):
+            path.unlink()
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+
+
 def is_run(directory: Path) -> bool:
     """Whether it holds a run: our run.yaml or run.db, or nothing but what a run killed at its start leaves."""
     try:
@@ -104,6 +117,7 @@ def _take(base: Path, name: str) -> Path:
 def _remove_run(directory: Path) -> None:
     lock = Lock(directory / "lock")
     try:
+        remove_events(directory)
         for name in OWN_FILES:
             (directory / name).unlink(missing_ok=True)
     except OSError as error:
