@@ -11,7 +11,7 @@ import torch
 from fedlps.engine.cohort import cohort
 from fedlps.engine.plan import Hold, Pass, Plan, Segment
 from fedlps.recipe.accounting import Accounting
-from fedlps.recipe.evaluation import CHUNK, global_accuracies
+from fedlps.recipe.evaluation import chunks, global_accuracies
 from fedlps.recipe.federation import Federation, Floats, Outcome, Round
 from fedlps.recipe.objective import Objective, cross_entropy, sgd
 
@@ -51,9 +51,8 @@ class AdaptedModels:
     def test(self, federation: Federation, number: int, global_parameters: torch.Tensor) -> dict[str, float]:
         """test_global, test_last and adaptation_flops."""
         overall = global_accuracies(federation, global_parameters)
-        clients = range(federation.config.clients)
-        chunks = [range(first, min(first + CHUNK, len(clients))) for first in clients[::CHUNK]]
-        tested = [self._adapted(federation, number, global_parameters, list(chunk)) for chunk in chunks]
+        groups = chunks(federation, range(federation.config.clients))
+        tested = [self._adapted(federation, number, global_parameters, clients) for clients in groups]
         own = numpy.concatenate([accuracies for accuracies, _ in tested])
         return {
             "test_global": 100 * float(overall.mean()),

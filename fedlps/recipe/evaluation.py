@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from fedlps.engine.result import Submodels, whole
 from fedlps.recipe.federation import Federation, Floats, Outcome
 
 PERSONAL = ("last", "best")
-CHUNK = 64  # personal models in memory at once
+MODELS, MODELS_BYTES = 64, 512 << 20  # in memory at once, at most; executors take them padded to the largest
 
 
 class Evaluation(Protocol):
@@ -118,11 +118,9 @@ class PersonalModels:
         NaN in the store marks a changed one.
         """
         tested = self._tested(federation, name)
-        changed = numpy.flatnonzero(numpy.isnan(tested))
-        for start in range(0, len(changed), CHUNK):
-            chunk = changed[start : start + CHUNK]
-            models = _unpack(federation, [int(client) for client in chunk], name)
-            samples: list[Indices] = [federation.split.client(int(client)).test for client in chunk]
+        for chunk in chunks(federation, numpy.flatnonzero(numpy.isnan(tested)).tolist()):
+            models = _unpack(federation, chunk, name)
+            samples: list[Indices] = [federation.split.client(client).test for client in chunk]
             tested[chunk] = federation.executor.evaluate(models, samples, "test").accuracies()
         federation.store.put_tensor(f"tested_{name}", tested)
         return tested
@@ -130,6 +128,13 @@ class PersonalModels:
     def _tested(self, federation: Federation, name: str) -> Floats:
         stored = federation.store.get_tensor(f"tested_{name}")
         return numpy.full(federation.config.clients, -1.0) if stored is None else stored.copy()
+
+
+def chunks(federation: Federation, clients: Sequence[int]) -> list[list[int]]:
+    """The clients in groups whose models fit into memory together, were each as large as the global one."""
+    most = MODELS_BYTES // (federation.program.size * federation.dtype.itemsize)
+    size = max(1, min(MODELS, most))
+    return [list(clients[start : start + size]) for start in range(0, len(clients), size)]
 
 
 def global_accuracies(federation: Federation, parameters: torch.Tensor, clients: Indices | None = None) -> Floats:

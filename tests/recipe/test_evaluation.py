@@ -116,6 +116,19 @@ def test_only_changed_models_are_run_again(fed):
     assert [asked[2] for asked in fed.executor.asked] == ["test"], "the global model alone"
 
 
+@pytest.mark.parametrize(
+    ("room", "groups"), [(1, [1, 1, 1]), (2 * 35 * 8, [2, 1]), (4 * 35 * 8 - 1, [3]), (10**9, [3])]
+)
+def test_no_more_models_are_in_memory_than_have_room(fed, monkeypatch, room: int, groups: list[int]):
+    """35 parameters of 8 bytes each; they are padded to the largest, which may be that."""
+    monkeypatch.setattr("fedlps.recipe.evaluation.MODELS_BYTES", room)
+    personal = PersonalModels()
+    remember(fed, personal, {0: 1, 1: 2, 3: 0})
+    fed.executor.asked.clear()
+    assert personal.test(fed, 0, constant(0))["test_last"] == pytest.approx(shares(fed, [1, 2, 0, 0]))
+    assert [asked[0] for asked in fed.executor.asked[1:]] == groups * 2
+
+
 def test_a_personal_model_is_the_submodel_alone(fed):
     """Entries that a client does not hold are 0, not the global ones."""
     evaluation = PersonalModels()
