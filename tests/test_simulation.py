@@ -224,3 +224,15 @@ def test_it_learns(tmp_path, method, metric, least) -> None:
     """The default preset, 20 of its 100 rounds."""
     run = fedlps.run("digits", method=method, out=tmp_path / "run", overrides={"rounds": 20, "evaluation.every": 20})
     assert run.metrics[metric][-1] >= least
+
+
+@pytest.mark.parametrize("name", ["mlp", "digits_cnn"])
+def test_a_ratio_so_small_that_one_unit_of_each_layer_is_left(tmp_path, name) -> None:
+    keys = {key: value for key, value in TINY.items() if name == "mlp" or not key.startswith("model.")}
+    run = fedlps.run("digits", out=tmp_path / "run", overrides={**keys, "rounds": 2, "ratio.rule": 1e-9})
+    assert numpy.isfinite(run.metrics["train_loss"]).all()
+    with RunStore.read(tmp_path / "run") as store:
+        models = [store.get_client(client, "last") or {} for client in store.clients("last")]
+    assert {tuple(model["counts"].tolist()) for model in models} == {(1,) if name == "mlp" else (1, 1, 1)}
+    # weights and biases: 64 + 1, 10 + 10; 9 + 1, 9 + 1, 4 + 1, 10 + 10
+    assert {len(model["parameters"]) for model in models} == {85 if name == "mlp" else 45}

@@ -13,10 +13,11 @@ from fedlps.run.store import RunStore
 
 PER_ROW = 5
 WINDOWS = 12  # in which decisions are averaged
+DOTS = 800  # decisions in a panel; drawn ones of more, which would cover it
 
 
 def ratios(line: Series) -> Any:
-    """A figure with a panel per capability: every decision, their mean, the bound. InputError if none were noted."""
+    """A figure with a panel per capability: decisions, the mean of all, the bound. InputError if none were noted."""
     noted = [_noted(run.directory) for run in line.runs]
     together = Participations(*(numpy.concatenate(columns) for columns in zip(*noted, strict=True)))
     if len(set(together.ratio.tolist())) == 1:
@@ -34,12 +35,15 @@ def ratios(line: Series) -> Any:
         row[0].set_ylabel("ratio of units kept")
     picture.supxlabel("communication round", fontsize=9)
     handles, texts = panels[0][0].get_legend_handles_labels()
-    picture.legend(handles, texts, loc="outside upper center", ncols=3, title=_title(line))
+    most = max(int((together.capability == level).sum()) for level in levels)
+    title = _title(line) + (f" ({DOTS} of up to {most} rounds of clients shown)" if most > DOTS else "")
+    picture.legend(handles, texts, loc="outside upper center", ncols=3, title=title)
     return picture
 
 
 def _panel(panel: Any, rounds: numpy.ndarray, values: numpy.ndarray, level: float, last: int) -> None:
-    panel.plot(rounds, values, ".", color=COLOURS[5], alpha=0.5, markersize=3, label="one client's round")
+    shown = numpy.sort(numpy.random.default_rng(0).permutation(len(rounds))[:DOTS])
+    panel.plot(rounds[shown], values[shown], ".", color=COLOURS[5], alpha=0.5, markersize=3, label="one client's round")
     edges = numpy.linspace(0, last, min(WINDOWS, last) + 1)
     window = numpy.searchsorted(edges, rounds, side="left") - 1
     there = numpy.unique(window)

@@ -20,6 +20,7 @@ pytest.importorskip("matplotlib")
 
 from fedlps.report.plot import Format, Picture, plot
 from fedlps.report.plot_pattern import patterns as kept_of
+from fedlps.report.plot_ratios import ratios
 
 NONE = math.nan
 START = {Format.PNG: b"\x89PNG", Format.SVG: b"<?xml", Format.PDF: b"%PDF"}
@@ -139,6 +140,21 @@ def test_what_a_client_keeps_is_of_its_latest_counted_training(tmp_path: Path) -
 def test_of_many_clients_some_are_shown(tmp_path: Path) -> None:
     kept, capabilities, clients = kept_of(patterns(tmp_path / "run", groups=(4,), clients=450))
     assert (len(kept[0]), len(capabilities), clients) == (200, 200, 450)
+
+
+def test_of_many_decisions_some_are_drawn_and_all_are_averaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = lines_of(patterns(tmp_path / "run", groups=(4,), clients=400, levels=1))
+    whole = ratios(line)
+    monkeypatch.setattr("fedlps.report.plot_ratios.DOTS", 150)
+    some = ratios(line)
+    (dots, mean, _), (fewer, same, _) = (picture.axes[0].get_lines() for picture in (whole, some))
+    assert (len(dots.get_xdata()), len(fewer.get_xdata())) == (800, 150)
+    numpy.testing.assert_array_equal(mean.get_xydata(), same.get_xydata())
+    with RunStore.read(tmp_path / "run") as store:
+        noted = participations(store)
+    assert len(noted.ratio) == 1200
+    assert set(map(tuple, fewer.get_xydata())) <= set(zip(noted.round, noted.ratio, strict=True))
+    assert some.legends[0].get_title().get_text() == "fedlps (150 of up to 1200 rounds of clients shown)"
 
 
 def test_a_real_run_has_all_pictures_and_is_only_read(tmp_path: Path) -> None:
