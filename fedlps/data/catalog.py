@@ -30,6 +30,7 @@ class Entry:
 
     read: directory, whether a part is enough, whom to tell of slow work -> what is there.
     missing: directory, whether a part is enough -> names of the files that `read` needs and that are not there.
+    whole: directory in which nothing is missing -> whether that seems to be all, without reading everything.
     files, mirrors: what `get` downloads; mirrors are addresses that end in a slash.
     source: where else it comes from. embedded: it needs no files. parts: it may be incomplete (`data.partial`).
     normalization: mean and deviation per channel of value / 255; None: the training set's own.
@@ -42,6 +43,7 @@ class Entry:
     source: str = ""
     embedded: bool = False
     parts: bool = False
+    whole: Callable[[Path], bool] = lambda _: True
     normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
     def advice(self, name: str) -> str:
@@ -130,6 +132,7 @@ CATALOG = {
     "tiny_imagenet": Entry(
         read=tiny_imagenet.read,
         missing=lambda directory, _: tiny_imagenet.missing(directory),
+        whole=tiny_imagenet.all_classes,
         source="unpack tiny-imagenet-200.zip from http://cs231n.stanford.edu",
         parts=True,
         normalization=((0.5,) * 3, (0.5,) * 3),

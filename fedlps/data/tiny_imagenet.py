@@ -4,6 +4,7 @@ train/<class>/images/*.JPEG, val/images/*.JPEG with val/val_annotations.txt (fil
 the test set: the images in test/ have no labels.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,13 @@ def missing(directory: Path) -> list[str]:
     place = _place(directory)
     files = [name for name in (CLASS_LIST, ANNOTATIONS) if not (place / name).is_file()]
     return files + [f"{name}/" for name in ("train", "val/images") if not (place / name).is_dir()]
+
+
+def all_classes(directory: Path) -> bool:
+    """Whether the list names as many classes as were published; a look at one file."""
+    with suppress(InputError):
+        return len(_lines(_place(directory) / CLASS_LIST)) == CLASSES
+    return False
 
 
 def read(directory: Path, partial: bool, progress: Progress | None) -> Content:

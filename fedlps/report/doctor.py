@@ -55,7 +55,7 @@ def data_sets() -> Iterator[Finding]:
         elif missing := entry.missing(place, True):
             advice = f"fedlps data get {name}" if entry.files else entry.source
             text = f"not found in {place}: {len(missing)} files are missing ({advice})"
-        elif entry.missing(place, False):
+        elif entry.missing(place, False) or not entry.whole(place):
             text = f"found in part in {place}: runs with data.partial=true"
         else:
             text = f"found in {place}"

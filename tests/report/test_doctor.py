@@ -4,9 +4,10 @@ import pytest
 
 from fedlps import launch, stream_check
 from fedlps.cli import main
-from fedlps.data import idx
+from fedlps.data import cifar, idx
 from fedlps.errors import InputError
 from fedlps.report.doctor import data_sets
+from tests.data import cifar_files
 from tests.data.files import arrays, write
 
 
@@ -51,3 +52,17 @@ def test_data_sets_are_found_where_a_run_looks(tmp_path: Path, monkeypatch: pyte
     assert found["data"] == f"FEDLPS_DATA={tmp_path}"
     assert found["kmnist"] == f"found in {tmp_path / 'kmnist'}"
     assert found["mnist"].startswith(f"not found in {tmp_path / 'mnist'}: 1 files are missing")
+
+
+def test_data_sets_in_part_are_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDLPS_DATA", str(tmp_path))
+    cifar_files.write(tmp_path / "cifar10", cifar.CIFAR10, batches=2)
+    for folder in ("train", "val/images"):
+        (tmp_path / "tiny_imagenet" / folder).mkdir(parents=True)
+    (tmp_path / "tiny_imagenet" / "val" / "val_annotations.txt").touch()
+    for classes, text in [(20, "found in part in {}: runs with data.partial=true"), (200, "found in {}")]:
+        names = "".join(f"n{number}\n" for number in range(classes))
+        (tmp_path / "tiny_imagenet" / "wnids.txt").write_text(names)
+        found = {finding.subject: finding.text for finding in data_sets()}
+        assert found["tiny_imagenet"] == text.format(tmp_path / "tiny_imagenet")
+    assert found["cifar10"] == f"found in part in {tmp_path / 'cifar10'}: runs with data.partial=true"
