@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from fedlps.errors import InputError
 from fedlps.run.database import Database
-from fedlps.run.format import APPLICATION_ID
+from fedlps.run.format import APPLICATION_ID, PAGE_SIZE
 from fedlps.run.record import to_yaml
 from fedlps.run.store import RunStore, read_record
 from tests.run.configured import configured
@@ -271,6 +271,20 @@ def test_killed_before_anything_was_stored_it_starts_again(directory: Path, conf
     (directory / "run.db").write_bytes(b"")
     with pytest.raises(InputError, match=r"has metrics.csv but no run.db"):
         RunStore.open(directory)
+
+
+def test_clients_cost_what_is_kept(store: RunStore, directory: Path) -> None:
+    """Submodels of five sizes, replaced again and again: a part of a page more each, and room is used again."""
+    sizes = [300_000 // 4**level for level in range(5)] * 4
+    kept = 2 * 4 * sum(sizes)
+    for number in range(1, 5):
+        for client, size in enumerate(sizes):
+            for part in ("last", "best"):
+                store.put_client(client, part, {"parameters": numpy.full(size, number, numpy.float32)})
+        assert store.pending_bytes < 1.01 * kept
+        store.add_metrics(number, {"loss": 1.0})
+        store.checkpoint()
+        assert (directory / "run.db").stat().st_size < kept + PAGE_SIZE * 2 * len(sizes)
 
 
 @contextmanager
