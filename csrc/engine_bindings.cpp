@@ -110,7 +110,7 @@ void run_local_round(const py::dict& program, const py::dict& source, const py::
 
 void run_evaluate(const py::dict& program, const py::dict& source, const Array& counts, const Array& weights,
                   const Array& samples, const Array& edges, const Array& hits, const Array& losses,
-                  const std::string& dtype, int threads) {
+                  std::int64_t batch, const std::string& dtype, int threads) {
     const Program model = program_of(program);
     with_dtype(dtype, [&]<class T>(const Kernels<T>& kernels) {
         const Source<T> from = source_of<T>(source);
@@ -124,7 +124,7 @@ void run_evaluate(const py::dict& program, const py::dict& source, const Array& 
                               indices.subspan(first, size), right.subspan(first, size), &entries<double>(losses)[row]});
         }
         py::gil_scoped_release released;
-        evaluate<T>(kernels, model, from, models, threads);
+        evaluate<T>(kernels, model, from, models, batch, threads);
     });
 }
 

@@ -172,7 +172,7 @@ void run(const Kernels<T>& kernels, Draw& draw) {
         kernels.gather_weights(program.layout, {client.kept, client.counts}, client.parameters, weights.back());
         models.push_back({client.counts, weights.back(), client.samples, hits.back(), &losses[number]});
     }
-    evaluate<T>(kernels, program, source, models, 2);
+    evaluate<T>(kernels, program, source, models, draw(1, 8), 2);
 }
 
 }  // namespace

@@ -50,6 +50,10 @@ void pool_forward(const Pool<T>&);
 template <class T>
 void pool_backward(const Pool<T>&);
 template <class T>
+void norm_forward(const Norm<T>&);
+template <class T>
+void norm_backward(const Norm<T>&);
+template <class T>
 void loss(Loss<T>&);
 template <class T>
 void softmax(std::int64_t, std::int64_t, const T*, T*);

@@ -159,6 +159,26 @@ struct Pool {
     T* line;  // scratch: width * batch
 };
 
+// Batch-statistics norm, and what is fused behind it: a maximum over 2x2 windows, ReLU.
+template <class T>
+struct Norm {
+    Image in;                          // no padding, one phase
+    std::int64_t pool, height, width;  // pool: 1 or 2; of the output, after pooling
+    bool relu;
+    const T* input;
+    T* input_gradient;
+    const T* scale;  // per channel, as shift
+    const T* shift;
+    T* scale_gradient;
+    T* shift_gradient;
+    T* mean;        // per channel, of the batch, from forward to backward
+    T* reciprocal;  // 1 / its deviation
+    T* codes;       // (channels, height, width * batch); null where neither pooled nor cut off
+    T* winners;     // the same shape: the inputs that were the maxima; null where not pooled
+    std::span<const Target<T>> targets;
+    T* line;  // scratch: height * width * batch
+};
+
 // Logits of one batch against labels, or against what another pass answered.
 template <class T>
 struct Loss {

@@ -48,6 +48,8 @@ struct Kernels {
     void (*winograd_weight_gradient)(const Conv<T>&);
     void (*pool_forward)(const Pool<T>&);
     void (*pool_backward)(const Pool<T>&);
+    void (*norm_forward)(const Norm<T>&);
+    void (*norm_backward)(const Norm<T>&);
     void (*loss)(Loss<T>&);
     // Probabilities (classes, batch) of logits.
     void (*softmax)(std::int64_t classes, std::int64_t batch, const T* logits, T* probabilities);

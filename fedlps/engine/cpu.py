@@ -34,6 +34,7 @@ class CpuExecutor:
         *,
         dtype: torch.dtype = torch.float32,
         threads: int | None = None,
+        evaluation_batch: int = 200,
     ) -> None:
         obstacle = why_not(program)
         if obstacle:
@@ -43,6 +44,7 @@ class CpuExecutor:
         self.samples = samples
         self.dtype = dtype
         self.threads = threads
+        self.evaluation_batch = evaluation_batch
         self.native = native_program(program, self.layout)
 
     def train(self, global_parameters: torch.Tensor, plan: Plan, cohort: Cohort) -> LocalResult:
@@ -72,12 +74,14 @@ class CpuExecutor:
         return self._collect(plan, jobs)
 
     def evaluate(self, models: Submodels, samples: list[Indices], part: Part) -> Evaluation:
-        """Run every model on its own samples."""
+        """Run every model on its own samples; one with norms in batches of `evaluation_batch` consecutive ones."""
         source, places = native_samples(self.samples, samples, part, self.dtype)
         indices = numpy.concatenate([numpy.zeros(0, dtype=numpy.int64), *map(places, samples)])
         last = numpy.cumsum([0, *map(len, samples)], dtype=numpy.int64)
+        batch = self.evaluation_batch if self.program.batch_statistics else BATCH
         # a model's samples in pieces, so that a single one keeps all threads busy; for any number of threads the same
-        pieces = [(row, first) for row, own in enumerate(samples) for first in range(0, max(len(own), 1), PIECE)]
+        piece = -(-PIECE // batch) * batch
+        pieces = [(row, first) for row, own in enumerate(samples) for first in range(0, max(len(own), 1), piece)]
         rows = numpy.array([row for row, _ in pieces], dtype=numpy.int64)
         edges = numpy.array([*(last[row] + first for row, first in pieces), last[-1]])
         parts = models if len(pieces) == len(models) else models[rows.tolist()]
@@ -88,7 +92,7 @@ class CpuExecutor:
             self._module().evaluate(
                 *(self.native, source, *native.arrays(counts, parameters)),
                 *map(native.numpy_array, (indices, edges, hits, losses)),
-                *(_name(self.dtype), self._threads()),
+                *(batch, _name(self.dtype), self._threads()),
             )
         hit = numpy.split(hits.astype(numpy.bool_), last[1:-1])[: len(models)]
         sums = numpy.zeros(len(models))
@@ -122,8 +126,6 @@ def why_not(program: Program) -> str:
     """Why the CPU engine cannot run a program here; empty if it can."""
     if program.obstacle is not None:
         return f"the model is no chain, {program.obstacle}"
-    if any(step.kind == "norm" for step in program.steps):
-        return "the model has norm steps, which it does not carry yet"
     convolutions = [step for step in program.steps if step.kind == "conv"]
     largest = max((max(step.kernel, step.stride) for step in convolutions), default=1)
     if largest > MAX_SIDE:
@@ -145,7 +147,8 @@ def check_terms(plan: Plan) -> None:
 
 
 MAX_SIDE = 32  # csrc/cpu/tile.h
-PIECE = 512  # samples of a model that are one thread's work
+PIECE = 512  # samples of a model that are one thread's work, in whole batches
+BATCH = 32  # samples evaluated at once, where that is free: more activations leave the second cache
 
 
 def _rows(vectors: Iterable[torch.Tensor], width: int, dtype: torch.dtype) -> torch.Tensor:

@@ -71,4 +71,5 @@ def choose(request: Request, program: Program, module: nn.Module, samples: Sampl
     said = f"{threads} thread{'s' if threads > 1 else ''}, {native.isa()}"
     if threads > cores():
         said += f"; this process may use {cores()} cores only"
-    return cpu.CpuExecutor(program, samples, threads=threads), f"cpu executor (native, {said})"
+    chosen = cpu.CpuExecutor(program, samples, threads=threads, evaluation_batch=request.evaluation_batch)
+    return chosen, f"cpu executor (native, {said})"

@@ -18,7 +18,6 @@ from tests.golden.runner import case_files, run_case
 
 DATA = Path(__file__).parent / "data"
 CASES = case_files(DATA)
-NOT_CARRIED = [("cpu", "round_norm"), ("cpu", "round_norm_kappa")]
 ANSWERS_IN_JSON = ["bandit_gaps", "cost_mnist_quarter", "draws", "select_ties", "split_lacking", "streams"]
 ANSWERS_IN_NPZ = ["aggregate_holders", "aggregate_residual", "init_norm"]
 
@@ -30,9 +29,6 @@ def test_case(path, executor, dtype):
     if reason := missing(executor):
         pytest.skip(reason)
     outcome = run_case(path, Options(executor, dtype))
-    if outcome.status == "skipped":
-        assert (executor, path.stem) in NOT_CARRIED
-        pytest.skip(outcome.detail)
     assert outcome.status == "ok", str(outcome)
 
 

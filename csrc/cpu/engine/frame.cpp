@@ -90,11 +90,16 @@ void Frame<T>::add_gate_gradients(const T* at, const T* gradient, std::span<T> u
         if (group < 0) continue;
         const CompactLayer& held = layout_.layers[number];
         const std::int64_t first = program_.layout.groups[group];
+        const auto product = [&](std::int64_t entry) { return double{at[entry]} * double{gradient[entry]}; };
         for (std::int64_t row = 0; row < held.rows; ++row) {
-            double total = held.bias < 0 ? 0.0 : double{at[held.bias + row]} * double{gradient[held.bias + row]};
-            const std::int64_t start = held.weight + row * held.width();
-            for (std::int64_t entry = start; entry < start + held.width(); ++entry)
-                total += double{at[entry]} * double{gradient[entry]};
+            double total = 0;
+            if (held.scale >= 0) {
+                total = product(held.scale + row) + product(held.shift + row);
+            } else {
+                if (held.bias >= 0) total = product(held.bias + row);
+                const std::int64_t start = held.weight + row * held.width();
+                for (std::int64_t entry = start; entry < start + held.width(); ++entry) total += product(entry);
+            }
             units[first + job_.kept[first + row]] += static_cast<T>(total);
         }
     }

@@ -26,7 +26,8 @@ class Frame {
     void absolute_sums(std::span<T> sums) const;
     // Adds values of the kept entries to a full vector.
     void add_to(const T* values, std::span<T> full) const;
-    // units += weights * gradient, summed over each kept unit's row and bias: the gradient of its gate.
+    // units += weights * gradient, summed over each kept unit's row and bias, or its scale and shift where a norm
+    // follows: the gradient of its gate.
     void add_gate_gradients(const T* weights, const T* gradient, std::span<T> units) const;
     // gradient += penalty * direction of each thinned layer's unit, over the entries that train (group lasso).
     void add_penalty(double penalty, T* gradient) const;

@@ -37,13 +37,13 @@ struct Readers {
 
 Fused fuse(const Program& program, const Readers& readers, std::int64_t step) {
     const ProgramStep& first = program.steps[step];
-    const bool weighted = first.kind == StepKind::conv || first.kind == StepKind::linear;
+    const bool pools = first.kind == StepKind::conv || first.kind == StepKind::linear || first.kind == StepKind::norm;
     Fused fused{step, step, 1, first.kind == StepKind::relu};
     for (std::int64_t next = readers.only(step); next >= 0; next = readers.only(next)) {
         const ProgramStep& behind = program.steps[next];
         if (behind.kind == StepKind::relu && !fused.relu && first.kind != StepKind::avgpool)
             fused.relu = true;
-        else if (behind.kind == StepKind::maxpool && behind.kernel == 2 && weighted && fused.pool == 1)
+        else if (behind.kind == StepKind::maxpool && behind.kernel == 2 && pools && fused.pool == 1)
             fused.pool = 2;
         else
             break;
@@ -74,7 +74,6 @@ Network<T>::Network(const Kernels<T>& kernels, const Program& program, std::span
             stage_of[number] = source;
             continue;
         }
-        if (is.kind == StepKind::norm) throw std::invalid_argument("step: norm is not carried by the CPU engine");
         const Fused fused = fuse(program, readers, step);
         for (std::int64_t each = fused.step; each != fused.last; each = readers.only(each)) taken[readers.only(each)] = true;
         const Shape from = source < 0 ? Shape{program.channels, program.height, program.width} : shapes[source];
@@ -107,6 +106,24 @@ Network<T>::Network(const Kernels<T>& kernels, const Program& program, std::span
             shapes.push_back({conv.rows, conv.height, conv.width});
             trained.push_back(true);
             stage.work = conv;
+        } else if (is.kind == StepKind::norm) {
+            Norm<T> norm{};
+            norm.in = {from.channels, from.height, from.width, 0, 1, batch};
+            norm.pool = fused.pool, norm.height = from.height / fused.pool, norm.width = from.width / fused.pool;
+            norm.relu = fused.relu;
+            T* input = arena.scratch(norm.in.size() + SLACK);
+            norm.input = input;
+            norm.mean = arena.scratch(from.channels), norm.reciprocal = arena.scratch(from.channels);
+            if (training) {
+                const std::int64_t outputs = from.channels * norm.height * norm.width * batch + SLACK;
+                norm.input_gradient = arena.scratch(norm.in.size() + SLACK);
+                if (norm.relu || norm.pool > 1) norm.codes = arena.scratch(outputs);
+                if (norm.pool > 1) norm.winners = arena.scratch(outputs);
+            }
+            connect(source, norm.in, input, norm.input_gradient);
+            shapes.push_back({from.channels, norm.height, norm.width});
+            trained.push_back(true);
+            stage.work = norm;
         } else {
             Pool<T> pool{};
             pool.window = is.kind == StepKind::relu ? 1 : is.kernel;
@@ -149,6 +166,8 @@ Network<T>::Network(const Kernels<T>& kernels, const Program& program, std::span
             if (training && !direct) conv->tiles = arena.scratch(sizes.tiles);
             if (!direct) most.expanded = std::max(most.expanded, sizes.expanded);
             if (!training) most.tiles = std::max(most.tiles, sizes.tiles);
+        } else if (const Norm<T>* norm = std::get_if<Norm<T>>(&stage.work)) {
+            most.line = std::max(most.line, norm->height * norm->width * batch + SLACK);
         } else {
             const Pool<T>& pool = std::get<Pool<T>>(stage.work);
             most.line = std::max(most.line, pool.width * batch + SLACK);
@@ -183,6 +202,10 @@ void Network<T>::forward(const Samples<T>& samples, const std::int64_t* places, 
             conv->weight = weights + layer.weight;
             conv->bias = layer.bias < 0 ? nullptr : weights + layer.bias;
             (conv->method == Method::direct ? kernels_.conv_forward : kernels_.winograd_forward)(*conv);
+        } else if (Norm<T>* norm = std::get_if<Norm<T>>(&stage.work)) {
+            norm->scale = weights + layout_.layers[stage.layer].scale;
+            norm->shift = weights + layout_.layers[stage.layer].shift;
+            kernels_.norm_forward(*norm);
         } else {
             kernels_.pool_forward(std::get<Pool<T>>(stage.work));
         }
@@ -193,6 +216,12 @@ template <class T>
 void Network<T>::backward(T* gradient) {
     if (partly_) std::fill_n(gradient, layout_.size, T{0});
     for (auto stage = stages_.rbegin(); stage != stages_.rend(); ++stage) {
+        if (Norm<T>* norm = std::get_if<Norm<T>>(&stage->work)) {
+            norm->scale_gradient = gradient + layout_.layers[stage->layer].scale;
+            norm->shift_gradient = gradient + layout_.layers[stage->layer].shift;
+            kernels_.norm_backward(*norm);
+            continue;
+        }
         Conv<T>* conv = std::get_if<Conv<T>>(&stage->work);
         if (!conv) {
             kernels_.pool_backward(std::get<Pool<T>>(stage->work));

@@ -35,7 +35,7 @@ class Network {
     struct Stage {
         std::int64_t source;  // the stage whose output it reads, -1: the sample
         std::int64_t layer;
-        std::variant<Conv<T>, Pool<T>> work;
+        std::variant<Conv<T>, Pool<T>, Norm<T>> work;
         std::vector<Target<T>> targets;
     };
     struct Shape {

@@ -5,6 +5,7 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/layout.h"
@@ -35,8 +36,8 @@ struct Program {
 
 // Where the layers of a submodel lie in its compact vector, in the order of the layout's ops.
 struct CompactLayer {
-    std::int64_t rows, columns, inner;  // kept
-    std::int64_t weight, bias;          // offsets; -1: no bias
+    std::int64_t rows, columns, inner;        // kept
+    std::int64_t weight, bias, scale, shift;  // offsets; -1: none
 
     std::int64_t width() const { return columns * inner; }
 };
@@ -50,13 +51,12 @@ struct CompactLayout {
         for (const Layer& layer : layout.layers) {
             const std::int64_t rows = layer.row_group < 0 ? layer.rows : counts[layer.row_group];
             const std::int64_t columns = layer.column_group < 0 ? layer.columns : counts[layer.column_group];
-            layers.push_back({rows, columns, layer.inner, size, -1});
+            layers.push_back({rows, columns, layer.inner, size, -1, -1, -1});
             size += rows * columns * layer.inner;
-            if (layer.bias >= 0) {
-                layers.back().bias = size;
-                size += rows;
-            }
-            size += rows * ((layer.scale >= 0) + (layer.shift >= 0));
+            CompactLayer& held = layers.back();
+            if (layer.bias >= 0) held.bias = std::exchange(size, size + rows);
+            if (layer.scale >= 0) held.scale = std::exchange(size, size + rows);
+            if (layer.shift >= 0) held.shift = std::exchange(size, size + rows);
         }
     }
 };

@@ -14,14 +14,12 @@ double work(const Program& program, std::span<const std::int32_t> counts) {
     const CompactLayout layout(program.layout, counts);
     double total = 1;
     for (const ProgramStep& step : program.steps)
-        if (step.layer >= 0) {
+        if (step.kind == StepKind::conv || step.kind == StepKind::linear) {
             const CompactLayer& layer = layout.layers[step.layer];
             total += static_cast<double>(layer.rows * layer.width() * step.height * step.width);
         }
     return total;
 }
-
-constexpr std::int64_t EVALUATION_BATCH = 32;  // a larger one's activations leave the second cache
 
 }  // namespace
 
@@ -42,7 +40,7 @@ void local_round(const Kernels<T>& kernels, const Program& program, const Source
 
 template <class T>
 void evaluate(const Kernels<T>& kernels, const Program& program, const Source<T>& source, std::span<Model<T>> models,
-              int threads) {
+              std::int64_t usual, int threads) {
     std::vector<double> works;
     for (const Model<T>& model : models)
         works.push_back(work(program, model.counts) * static_cast<double>(model.samples.size()));
@@ -55,10 +53,10 @@ void evaluate(const Kernels<T>& kernels, const Program& program, const Source<T>
         std::vector<T> mean, log_probabilities;
         std::vector<std::int64_t> labels;
         for (const bool rest : {false, true}) {
-            const std::int64_t whole = size / EVALUATION_BATCH * EVALUATION_BATCH;
+            const std::int64_t whole = size / usual * usual;
             const std::int64_t start = rest ? whole : 0, end = rest ? size : whole;
             if (start == end) continue;
-            const std::int64_t batch = rest ? end - start : EVALUATION_BATCH;
+            const std::int64_t batch = rest ? end - start : usual;
             Network<T> network(kernels, program, model.counts, batch, exits, nullptr, false, arenas[worker]);
             for (std::int64_t first = start; first < end; first += batch) {
                 const Samples<T> samples(source, model.samples.subspan(first, batch), program.channels,
@@ -88,7 +86,9 @@ void evaluate(const Kernels<T>& kernels, const Program& program, const Source<T>
 
 template void local_round(const Kernels<float>&, const Program&, const Source<float>&, std::span<Job<float>>, int);
 template void local_round(const Kernels<double>&, const Program&, const Source<double>&, std::span<Job<double>>, int);
-template void evaluate(const Kernels<float>&, const Program&, const Source<float>&, std::span<Model<float>>, int);
-template void evaluate(const Kernels<double>&, const Program&, const Source<double>&, std::span<Model<double>>, int);
+template void evaluate(const Kernels<float>&, const Program&, const Source<float>&, std::span<Model<float>>, std::int64_t,
+                       int);
+template void evaluate(const Kernels<double>&, const Program&, const Source<double>&, std::span<Model<double>>,
+                       std::int64_t, int);
 
 }  // namespace fedlps

@@ -25,8 +25,9 @@ struct Model {
     double* loss;                            // summed
 };
 
+// batch: how many consecutive samples are run at once, which is part of the answer of a model with norms.
 template <class T>
 void evaluate(const Kernels<T>& kernels, const Program& program, const Source<T>& source, std::span<Model<T>> models,
-              int threads);
+              std::int64_t batch, int threads);
 
 }  // namespace fedlps

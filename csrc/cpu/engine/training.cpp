@@ -138,6 +138,8 @@ double Training<T>::narrow_pass(const PassTerm& term, Ran& ran, const T* weights
             for (std::int64_t row = 0; row < part.rows; ++row)
                 visit(part.weight + row * part.width(), held.weight + row * held.width(), part.width());
             if (part.bias >= 0) visit(part.bias, held.bias, part.rows);
+            if (part.scale >= 0) visit(part.scale, held.scale, part.rows);
+            if (part.shift >= 0) visit(part.shift, held.shift, part.rows);
         }
     };
     for_each_run([&](std::int64_t to, std::int64_t from, std::int64_t length) {
