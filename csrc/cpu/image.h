@@ -82,7 +82,7 @@ struct Conv {
     T* tiles;     // scratch, kept for the gradients: the input's tiles, transformed; null: direct
 
     [[gnu::always_inline]] bool linear() const {
-        return kernel == 1 && in.height == 1 && in.width == 1 && in.padding == 0;
+        return kernel == 1 && in.height == 1 && in.width == 1 && in.padding == 0 && in.phases == 1;
     }
 };
 
