@@ -10,6 +10,7 @@
 #include "cpu/isa.h"
 #include "engine_bindings.h"
 #include "grouped_bindings.h"
+#include "norm_bindings.h"
 #ifdef FEDLPS_HAS_CUDA
 #include "cuda/runtime.h"
 #endif
@@ -237,6 +238,7 @@ PYBIND11_MODULE(_native, module) {
     module.def("scatter_aggregate", &scatter_aggregate);
     bind_engine(module);
     bind_grouped(module);
+    bind_norm(module);
     module.def("available_isas", &available_isa_names, "Instruction sets that this machine runs, fastest last.");
     module.def("isa", [] { return std::string(isa().name); }, "The instruction set in use.");
     module.def("use_isa", &use_named_isa, "Use another instruction set from now on.");

@@ -11,6 +11,7 @@
 #include "common/arrays.h"
 #include "cpu/engine/workers.h"
 #include "cpu/isa.h"
+#include "packing.h"
 
 namespace py = pybind11;
 
@@ -19,10 +20,6 @@ namespace fedlps {
 namespace {
 
 using Counts = std::array<Array, 3>;  // of samples, columns and rows, (C) each
-
-std::int64_t side(const Array& array, std::size_t dimension) {
-    return dimension < std::get<1>(array).size() ? extent(array, dimension) : 1;
-}
 
 // The layers of a cohort: what one client's part of each tensor is.
 struct Grouped {
@@ -55,37 +52,6 @@ struct Grouped {
     std::int64_t weight(std::int64_t client) const { return client * all_rows * all_columns * kernel * kernel; }
     std::int64_t bias(std::int64_t client) const { return client * all_rows; }
 };
-
-// Calls visit(place in the tensor, place in the image) for every entry of an image, whose tensor is
-// (samples, channels, height, width) with room for more of both.
-template <class Visit>
-void for_each_entry(const Image& image, std::int64_t channels, const Visit& visit) {
-    constexpr std::int64_t TOGETHER = 8;  // as many samples are read at once as the prefetcher follows
-    const std::int64_t pitch = channels * image.height * image.width;
-    for (std::int64_t first = 0; first < image.batch; first += TOGETHER) {
-        const std::int64_t last = std::min(image.batch, first + TOGETHER);
-        for (std::int64_t channel = 0; channel < image.channels; ++channel)
-            for (std::int64_t y = 0; y < image.height; ++y) {
-                const std::int64_t from = (channel * image.height + y) * image.width, row = image.row(channel, y);
-                Columns column(image, image.padding);
-                for (std::int64_t x = 0; x < image.width; ++x, column.next())
-                    for (std::int64_t sample = first; sample < last; ++sample)
-                        visit(sample * pitch + from + x, row + column.offset + sample);
-            }
-    }
-}
-
-template <class T>
-T* packed(const T* tensor, std::int64_t channels, const Image& image, Arena<T>& arena) {
-    T* values = arena.take(image.size() + SLACK);
-    for_each_entry(image, channels, [&](std::int64_t from, std::int64_t to) { values[to] = tensor[from]; });
-    return values;
-}
-
-template <class T>
-void unpack(const T* values, const Image& image, std::int64_t channels, T* tensor) {
-    for_each_entry(image, channels, [&](std::int64_t to, std::int64_t from) { tensor[to] = values[from]; });
-}
 
 // rows x columns entries, between matrices whose rows lie so far apart.
 template <class T>

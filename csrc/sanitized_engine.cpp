@@ -32,7 +32,7 @@ class Draw {
     std::mt19937& generator_;
 };
 
-// Convolutions with what may stand behind them, then linear layers; a second exit behind the first one's layer.
+// Convolutions and linear layers with what may stand behind them, norms too; a second exit behind the first one's layer.
 struct Chain {
     std::vector<Layer> layers;
     std::vector<std::int64_t> groups{0}, exits;
@@ -47,6 +47,7 @@ struct Chain {
             depth = add_layer(draw(1, 7), depth, kernel * kernel, group, draw.coin());
             group = static_cast<std::int64_t>(groups.size()) - 2;
             at = add_step({StepKind::conv, at, last_layer(), kernel, stride, padding, depth, map, map});
+            if (draw.coin()) at = add_norm(at, depth, map);
             if (draw.coin()) at = add_step({StepKind::relu, at, -1, 1, 1, 0, depth, map, map});
             if (const std::int64_t window = draw(1, 3); window > 1 && window <= map) {
                 map /= window;
@@ -60,6 +61,7 @@ struct Chain {
             depth = add_layer(draw(1, 20), depth, inner, group, draw.coin());
             group = static_cast<std::int64_t>(groups.size()) - 2, inner = 1;
             at = add_step({StepKind::linear, at, last_layer(), 1, 1, 0, depth, 1, 1});
+            if (draw.coin()) at = add_norm(at, depth, 1);
             at = add_step({StepKind::relu, at, -1, 1, 1, 0, depth, 1, 1});
         }
         for (std::int64_t exit = draw(1, 2); exit > 0; --exit) {
@@ -80,6 +82,13 @@ struct Chain {
         if (bias) layers.back().bias = std::exchange(parameters, parameters + rows);
         groups.push_back(groups.back() + rows);
         return rows;
+    }
+
+    // Behind the last layer.
+    std::int64_t add_norm(std::int64_t at, std::int64_t rows, std::int64_t map) {
+        layers.back().scale = std::exchange(parameters, parameters + rows);
+        layers.back().shift = std::exchange(parameters, parameters + rows);
+        return add_step({StepKind::norm, at, last_layer(), 1, 1, 0, rows, map, map});
     }
 
     std::int64_t add_step(const ProgramStep& step) {

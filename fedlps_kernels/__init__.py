@@ -13,6 +13,7 @@ from fedlps_kernels.scatter_aggregate import scatter_aggregate
 from fedlps_kernels.scatter_update import scatter_update
 from fedlps_kernels.select_units import select_units
 from fedlps_kernels.unit_abs_sum import unit_abs_sum
+from fedlps_kernels.unit_norm import unit_norm
 
 __all__ = [
     "Backend",
@@ -26,4 +27,5 @@ __all__ = [
     "scatter_update",
     "select_units",
     "unit_abs_sum",
+    "unit_norm",
 ]

@@ -1,4 +1,4 @@
-"""csrc/bindings.cpp, csrc/grouped_bindings.cpp. A tensor crosses as (address, shape, dtype)."""
+"""csrc/bindings.cpp, csrc/grouped_bindings.cpp, csrc/norm_bindings.cpp. A tensor crosses as (address, shape, dtype)."""
 
 Array = tuple[int, tuple[int, ...], str]
 Counts = tuple[Array, ...]  # of samples, columns and rows
@@ -76,6 +76,20 @@ def grouped_weight_gradient(
     padding: int,
     weight_result: Array,
     bias_result: Array,
+    threads: int,
+    /,
+) -> None: ...
+def norm_forward(
+    inputs: Array, scale: Array, shift: Array, counts: tuple[Array, ...], outputs: Array, threads: int, /
+) -> None: ...
+def norm_gradient(
+    inputs: Array,
+    gradient: Array,
+    scale: Array,
+    counts: tuple[Array, ...],
+    input_result: Array,
+    scale_result: Array,
+    shift_result: Array,
     threads: int,
     /,
 ) -> None: ...

@@ -12,6 +12,7 @@ OPS = (
     "scatter_update",
     "grouped_linear",
     "grouped_conv2d",
+    "unit_norm",
     "scatter_aggregate",
 )
 

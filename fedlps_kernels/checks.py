@@ -87,9 +87,9 @@ def submodels(
     kept(units, numbers, edges)
 
 
-def parts(counts: Sequence[torch.Tensor], clients: int, room: Sequence[int], device: torch.device) -> None:
-    """How many samples, columns and rows each client's layer has: (C,) int32 each, 0 <= count <= the room there is."""
-    for name, value, most in zip(("samples", "columns", "rows"), counts, room, strict=True):
+def parts(counts: Mapping[str, torch.Tensor], clients: int, room: Sequence[int], device: torch.device) -> None:
+    """How many samples, columns, rows each client's layer has: (C,) int32 each, 0 <= count <= the room there is."""
+    for (name, value), most in zip(counts.items(), room, strict=True):
         tensor(name, value, {"C": clients}, (torch.int32,), device)
         given = _numpy(value)
         place = _first((given < 0) | (given > most))

@@ -50,6 +50,8 @@ void pool_forward(const Pool<T>&);
 template <class T>
 void pool_backward(const Pool<T>&);
 template <class T>
+void norm_statistics(const Norm<T>&);
+template <class T>
 void norm_forward(const Norm<T>&);
 template <class T>
 void norm_backward(const Norm<T>&);

@@ -48,6 +48,8 @@ struct Kernels {
     void (*winograd_weight_gradient)(const Conv<T>&);
     void (*pool_forward)(const Pool<T>&);
     void (*pool_backward)(const Pool<T>&);
+    // Mean and reciprocal, which norm_forward makes itself.
+    void (*norm_statistics)(const Norm<T>&);
     void (*norm_forward)(const Norm<T>&);
     void (*norm_backward)(const Norm<T>&);
     void (*loss)(Loss<T>&);

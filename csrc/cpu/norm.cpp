@@ -162,6 +162,11 @@ void backward_channel(const Norm<T>& norm, std::int64_t channel) {
 }  // namespace
 
 template <class T>
+void norm_statistics(const Norm<T>& norm) {
+    for (std::int64_t channel = 0; channel < norm.in.channels; ++channel) statistics(norm, channel);
+}
+
+template <class T>
 void norm_forward(const Norm<T>& norm) {
     const std::int64_t row = norm.width * norm.in.batch;
     const auto forward = norm.pool == 1 ? forward_row<T, 1> : forward_row<T, 2>;
@@ -185,6 +190,8 @@ void norm_backward(const Norm<T>& norm) {
     for (std::int64_t channel = 0; channel < norm.in.channels; ++channel) backward_channel(norm, channel);
 }
 
+template void norm_statistics(const Norm<float>&);
+template void norm_statistics(const Norm<double>&);
 template void norm_forward(const Norm<float>&);
 template void norm_forward(const Norm<double>&);
 template void norm_backward(const Norm<float>&);

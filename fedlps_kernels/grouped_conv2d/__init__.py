@@ -95,14 +95,15 @@ def _forward(
     stride: int,
     padding: int,
 ) -> torch.Tensor:
-    counts, same = (samples, columns, rows), ((inputs.dtype,), inputs.device)
+    counts, named = (samples, columns, rows), {"samples": samples, "columns": columns, "rows": rows}
+    same = (inputs.dtype,), inputs.device
     checks.tensor("inputs", inputs, {"C": None, "N": None, "I": None, "H": None, "W": None}, checks.FLOATS)
     clients, room, channels, *sizes = inputs.shape
     checks.tensor("weights", weights, {"C": clients, "O": None, "I": channels, "K": None, "K'": None}, *same)
     units, kernel = weights.shape[1], checks.kernel(weights)
     if bias is not None:
         checks.tensor("bias", bias, {"C": clients, "O": units}, *same)
-    checks.parts(counts, clients, (room, channels, units), inputs.device)
+    checks.parts(named, clients, (room, channels, units), inputs.device)
     checks.window(sizes, kernel, stride, padding)
     module = native.serving(inputs)
     if module is None or max(kernel, stride) > LARGEST:
@@ -130,7 +131,8 @@ def _input_gradient(
     stride: int,
     padding: int,
 ) -> torch.Tensor:
-    counts, same = (samples, columns, rows), ((weights.dtype,), weights.device)
+    counts, named = (samples, columns, rows), {"samples": samples, "columns": columns, "rows": rows}
+    same = (weights.dtype,), weights.device
     checks.tensor("weights", weights, {"C": None, "O": None, "I": None, "K": None, "K'": None}, checks.FLOATS)
     clients, units, channels, *_ = weights.shape
     kernel = checks.kernel(weights)
@@ -138,7 +140,7 @@ def _input_gradient(
     outputs = {letter: _size(size, kernel, stride, padding) for letter, size in (("Y", height), ("X", width))}
     checks.tensor("gradient", gradient, {"C": clients, "N": None, "O": units, **outputs}, *same)
     room = gradient.shape[1]
-    checks.parts(counts, clients, (room, channels, units), weights.device)
+    checks.parts(named, clients, (room, channels, units), weights.device)
     module = native.serving(weights)
     if module is None or max(kernel, stride) > LARGEST:
         return definition.input_gradient(
@@ -168,14 +170,15 @@ def _weight_gradient(
     stride: int,
     padding: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    counts, same = (samples, columns, rows), ((inputs.dtype,), inputs.device)
+    counts, named = (samples, columns, rows), {"samples": samples, "columns": columns, "rows": rows}
+    same = (inputs.dtype,), inputs.device
     checks.tensor("inputs", inputs, {"C": None, "N": None, "I": None, "H": None, "W": None}, checks.FLOATS)
     clients, room, channels, *sizes = inputs.shape
     checks.window(sizes, kernel, stride, padding)
     outputs = {letter: _size(size, kernel, stride, padding) for letter, size in zip("YX", sizes, strict=True)}
     checks.tensor("gradient", gradient, {"C": clients, "N": room, "O": None, **outputs}, *same)
     units = gradient.shape[2]
-    checks.parts(counts, clients, (room, channels, units), inputs.device)
+    checks.parts(named, clients, (room, channels, units), inputs.device)
     module = native.serving(inputs)
     if module is None or max(kernel, stride) > LARGEST:
         return definition.weight_gradient(inputs, gradient, *counts, kernel=kernel, stride=stride, padding=padding)

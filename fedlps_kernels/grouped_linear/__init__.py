@@ -40,14 +40,15 @@ def _forward(
     columns: torch.Tensor,
     rows: torch.Tensor,
 ) -> torch.Tensor:
-    counts, same = (samples, columns, rows), ((inputs.dtype,), inputs.device)
+    counts, named = (samples, columns, rows), {"samples": samples, "columns": columns, "rows": rows}
+    same = (inputs.dtype,), inputs.device
     checks.tensor("inputs", inputs, {"C": None, "N": None, "I": None}, checks.FLOATS)
     clients, room, features = inputs.shape
     checks.tensor("weights", weights, {"C": clients, "O": None, "I": features}, *same)
     units = weights.shape[1]
     if bias is not None:
         checks.tensor("bias", bias, {"C": clients, "O": units}, *same)
-    checks.parts(counts, clients, (room, features, units), inputs.device)
+    checks.parts(named, clients, (room, features, units), inputs.device)
     module = native.serving(inputs)
     if module is None:
         return definition.grouped_linear(inputs, weights, bias, *counts)

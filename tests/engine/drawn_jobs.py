@@ -13,8 +13,13 @@ MOST_STEPS = 6
 
 
 def start_of(program: Program, seed: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
-    """Parameters to start from."""
-    return torch.from_numpy(initial_parameters(program, seed)).to(dtype)
+    """Parameters to start from. Norms have other shifts than 0, with which a batch of one value is on ReLU's edge."""
+    values, rng = initial_parameters(program, seed), numpy.random.default_rng(seed)
+    for layer in program.layers:
+        if layer.scale is not None and layer.shift is not None:
+            values[layer.scale : layer.scale + layer.rows] *= rng.choice([-0.5, 0.7, 1, 1.5], size=layer.rows)
+            values[layer.shift : layer.shift + layer.rows] = rng.normal(size=layer.rows)
+    return torch.from_numpy(values).to(dtype)
 
 
 def drawn_cohort(clients: int, samples: int, rng: numpy.random.Generator) -> Cohort:

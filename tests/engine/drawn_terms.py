@@ -37,6 +37,17 @@ def plain() -> nn.Module:
     return module
 
 
+def normed() -> nn.Module:
+    """The same chain with a norm behind every layer but the last."""
+    steps = []
+    for step in STEPS:
+        steps += [step, ["norm"]] if step[0] == "conv" else [step]
+    modules = list(chain(SHAPE, steps))
+    hidden = next(place for place, module in enumerate(modules) if isinstance(module, nn.Linear))
+    modules.insert(hidden + 1, nn.BatchNorm1d(7, track_running_stats=False))
+    return nn.Sequential(*modules)
+
+
 def branched() -> nn.Module:
     """The same chain with two exits more."""
     module = chain(SHAPE, STEPS)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy
 import pytest
 import torch
+from torch import nn
 
 import fedlps
 from fedlps.engine import executors
@@ -60,15 +61,21 @@ def test_a_teacher_sees_the_same_batch():
 
 
 def test_what_it_cannot_run_is_said():
-    normed = chain(SHAPE, [["conv", 3, 3, 1, 0], ["norm"], ["relu"], ["flatten"], ["linear", 4]])
-    program = derive(normed, SHAPE)
-    with pytest.raises(ValueError, match="norm steps"):
+    smooth = nn.Sequential(nn.Conv2d(1, 3, 3), nn.GELU(), nn.Flatten(), nn.Linear(48, 4))
+    program = derive(smooth, SHAPE)
+    with pytest.raises(ValueError, match="the model is no chain"):
         CpuExecutor(program, Images())
-    with pytest.raises(InputError, match=r"^executor: got cpu, but the model has norm steps.*allowed here: auto, ref"):
-        executors.choose(executors.Request(executor="cpu"), program, normed, Images())
-    chosen, why = executors.choose(executors.Request(), program, normed, Images())
+    with pytest.raises(InputError, match=r"^executor: got cpu, but the model is no chain.*allowed here: auto, ref"):
+        executors.choose(executors.Request(executor="cpu"), program, smooth, Images())
+    chosen, why = executors.choose(executors.Request(), program, smooth, Images())
     assert chosen.name == "reference"
-    assert "norm steps" in why
+    assert "no chain" in why
+
+
+def test_the_batch_of_evaluation_reaches_it():
+    chosen, _ = executors.choose(executors.Request(evaluation_batch=7), PROGRAM, MODEL, Images())
+    assert isinstance(chosen, CpuExecutor)
+    assert chosen.evaluation_batch == 7
 
 
 def test_threads_above_the_cores_are_said(tmp_path):

@@ -14,7 +14,7 @@ from fedlps.engine.result import whole
 from tests.engine.agreement import agree, agree_on_evaluation, same
 from tests.engine.changes import halve, prune, swap
 from tests.engine.drawn_jobs import nearly_tied
-from tests.engine.drawn_terms import COUNT, PROBES, STEPS_PER_CLIENT, Setting, branched, plain, plans
+from tests.engine.drawn_terms import COUNT, PROBES, STEPS_PER_CLIENT, Setting, branched, normed, plain, plans
 from tests.engine.engines import each_isa, needs_engine
 
 pytestmark = [needs_engine, pytest.mark.usefixtures("poisoned_memory")]
@@ -23,8 +23,13 @@ LEADING = [(1, 2, 3), (3, 2, 4), (2, 1, 1), (3, 2, 4), (3, 1, 4), (1, 2, 1), (3,
 Term = Callable[[Setting, Job], Job]
 
 
+@pytest.fixture(scope="module", params=[plain, normed])
+def setting(request: pytest.FixtureRequest) -> Setting:
+    return Setting.of(request.param)
+
+
 @pytest.fixture(scope="module")
-def setting() -> Setting:
+def without_norms() -> Setting:
     return Setting.of(plain)
 
 
@@ -222,8 +227,9 @@ def test_a_probe_alone_is_all_that_is_told(setting: Setting, probe: Probe) -> No
 
 @settings(max_examples=60)
 @given(data=st.data())
-def test_drawn_combinations(setting: Setting, data: st.DataObject) -> None:
-    plan = data.draw(plans(setting))
+def test_drawn_combinations(without_norms: Setting, data: st.DataObject) -> None:
+    """Not behind norms: pruned, a channel is constant, and its ties and gradients of 0 go by rounding."""
+    setting, plan = without_norms, data.draw(plans(without_norms))
     want = setting.reference.train(setting.start, plan, setting.cohort)
     assume(not want.diverged.any())
     for _ in each_isa():
