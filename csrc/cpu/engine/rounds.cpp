@@ -50,6 +50,7 @@ void evaluate(const Kernels<T>& kernels, const Program& program, const Source<T>
         const Model<T>& model = models[index];
         const auto size = static_cast<std::int64_t>(model.samples.size());
         double total = 0;
+        Samples<T> samples;
         std::vector<T> mean, log_probabilities;
         std::vector<std::int64_t> labels;
         for (const bool rest : {false, true}) {
@@ -59,8 +60,8 @@ void evaluate(const Kernels<T>& kernels, const Program& program, const Source<T>
             const std::int64_t batch = rest ? end - start : usual;
             Network<T> network(kernels, program, model.counts, batch, exits, nullptr, false, arenas[worker]);
             for (std::int64_t first = start; first < end; first += batch) {
-                const Samples<T> samples(source, model.samples.subspan(first, batch), program.channels,
-                                         program.height * program.width);
+                samples.gather(source, model.samples.subspan(first, batch), program.channels,
+                               program.height * program.width);
                 network.forward(samples, samples.places(), model.weights.data());
                 // a model with exits answers with the mean of their logits
                 mean.assign(program.classes * batch, T{0});

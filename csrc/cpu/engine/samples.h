@@ -17,15 +17,16 @@ struct Source {
     const std::int64_t* labels;
 };
 
-// The distinct samples of a client, normalized once; steps name them by their place here.
+// The distinct samples of some steps, normalized once; steps name them by their place here.
 template <class T>
 class Samples {
   public:
-    // indices: as the steps use them, with repetitions. area: positions of a channel.
-    Samples(const Source<T>& source, std::span<const std::int64_t> indices, std::int64_t channels, std::int64_t area)
-        : rows_(indices.begin(), indices.end()), places_(indices.size()) {
+    // indices: as the steps use them, with repetitions. area: positions of a channel. In place of what was gathered before.
+    void gather(const Source<T>& source, std::span<const std::int64_t> indices, std::int64_t channels, std::int64_t area) {
+        rows_.assign(indices.begin(), indices.end());
         std::sort(rows_.begin(), rows_.end());
         rows_.erase(std::unique(rows_.begin(), rows_.end()), rows_.end());
+        places_.resize(indices.size());
         for (std::size_t each = 0; each < indices.size(); ++each)
             places_[each] = std::lower_bound(rows_.begin(), rows_.end(), indices[each]) - rows_.begin();
         values_.resize(rows_.size() * static_cast<std::size_t>(channels * area));
@@ -39,6 +40,7 @@ class Samples {
                 else
                     std::copy_n(source.values + start, area, to);
             }
+        labels_.clear();
         for (const std::int64_t row : rows_) labels_.push_back(source.labels[row]);
     }
 

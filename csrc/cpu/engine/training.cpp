@@ -11,9 +11,9 @@ enum Told { HITS, SAMPLES, STEPS, DIVERGED };
 template <class T>
 Training<T>::Training(const Kernels<T>& kernels, const Program& program, const Source<T>& source, Job<T>& job,
                       Arena<T>& arena)
-    : kernels_(kernels), program_(program),
-      samples_(source, job.samples, program.channels, program.height * program.width), job_(job), arena_(arena),
-      frame_(kernels, program, job), ran_(job.passes.size()), total_(frame_.size()) {
+    : kernels_(kernels), program_(program), job_(job), arena_(arena), frame_(kernels, program, job),
+      ran_(job.passes.size()), total_(frame_.size()) {
+    samples_.gather(source, job.samples, program.channels, program.height * program.width);
     for (const PassTerm& pass : job.passes) partial_ = partial_ || pass.narrowed;
     const auto units = static_cast<std::size_t>(program.units());
     if (job.learned) {
