@@ -41,10 +41,13 @@ struct Chain {
 
     explicit Chain(Draw& draw) : channels(draw(1, 2)), side(draw(5, 14)) {
         std::int64_t at = -1, group = -1, depth = channels, map = side;
-        for (std::int64_t number = draw(0, 2); number > 0; --number) {
-            const std::int64_t padding = draw(0, 2), kernel = std::min(draw(1, 6), map + 2 * padding), stride = draw(1, 2);
+        const bool tiled = draw.coin();  // a convolution that goes over tiles, where the side is even
+        if (tiled) side = map = 2 * draw(1, 6), channels = depth = draw(16, 18);
+        for (std::int64_t number = draw(tiled, 2); number > 0; --number) {
+            const std::int64_t padding = tiled ? 1 : draw(0, 2), stride = tiled ? 1 : draw(1, 2);
+            const std::int64_t kernel = tiled ? 3 : std::min(draw(1, 6), map + 2 * padding);
             map = (map + 2 * padding - kernel) / stride + 1;
-            depth = add_layer(draw(1, 7), depth, kernel * kernel, group, draw.coin());
+            depth = add_layer(tiled ? draw(17, 40) : draw(1, 7), depth, kernel * kernel, group, draw.coin());
             group = static_cast<std::int64_t>(groups.size()) - 2;
             at = add_step({StepKind::conv, at, last_layer(), kernel, stride, padding, depth, map, map});
             if (draw.coin()) at = add_norm(at, depth, map);

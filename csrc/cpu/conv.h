@@ -79,22 +79,40 @@ void read_line(std::span<const Target<T>> targets, std::int64_t channel, std::in
     }
 }
 
+// One square of a matrix, of which so many rows and columns are there.
+template <class T>
+[[gnu::always_inline]] inline void transpose_part(const T* from, std::int64_t from_pitch, std::int64_t height,
+                                                  std::int64_t width, T* to, std::int64_t to_pitch) {
+    Vector<T> square[LANES<T>];
+#pragma GCC unroll 16
+    for (int each = 0; each < LANES<T>; ++each) {
+        square[each] = load_first(from, width);
+        from += each + 1 < height ? from_pitch : 0;
+        opaque(from);
+    }
+    transpose_square<T>(square);
+#pragma GCC unroll 16
+    for (int each = 0; each < LANES<T>; ++each) {
+        if (each < width) store_first(to, square[each], height);
+        to += to_pitch;
+        opaque(to);
+    }
+}
+
 // (rows, columns) to (columns, rows), with so much between the rows of either.
 template <class T>
 void transpose(const T* from, std::int64_t from_pitch, std::int64_t rows, std::int64_t columns, T* to,
                std::int64_t to_pitch) {
-    for (std::int64_t column = 0; column < columns; column += LANES<T>)
-        for (std::int64_t row = 0; row < rows; row += LANES<T>) {
-            const std::int64_t height = rows - row < LANES<T> ? rows - row : LANES<T>;
-            const std::int64_t width = columns - column < LANES<T> ? columns - column : LANES<T>;
-            Vector<T> square[LANES<T>];
-#pragma GCC unroll 16
-            for (int each = 0; each < LANES<T>; ++each)
-                square[each] = load_first(from + (row + (each < height ? each : 0)) * from_pitch + column, width);
-            transpose_square<T>(square);
-#pragma GCC unroll 16
-            for (int each = 0; each < LANES<T>; ++each)
-                if (each < width) store_first(to + (column + each) * to_pitch + row, square[each], height);
+    // along the rows that are read: these are fetched ahead
+    for (std::int64_t row = 0; row < rows; row += LANES<T>)
+        for (std::int64_t column = 0; column < columns; column += LANES<T>) {
+            const T* source = from + row * from_pitch + column;
+            T* result = to + column * to_pitch + row;
+            const std::int64_t height = rows - row, width = columns - column;
+            if (height >= LANES<T> && width >= LANES<T>)
+                transpose_part(source, from_pitch, LANES<T>, LANES<T>, result, to_pitch);
+            else
+                transpose_part(source, from_pitch, height, width, result, to_pitch);
         }
 }
 

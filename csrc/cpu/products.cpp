@@ -9,7 +9,8 @@ namespace fedlps::FEDLPS_ISA {
 namespace {
 
 template <class T, int ROWS, int VECTORS>
-void tile(const Product<T>& at) {
+void tile(const Product<T>& product) {
+    const Product<T> at = product;  // a copy of its own: no result can alias it
     Vector<T> sums[ROWS][VECTORS] = {};
     if (at.add)
 #pragma GCC unroll 16
@@ -55,27 +56,34 @@ constexpr std::int64_t WIDEST = REGISTERS == 32 ? 4 : 2;
 // So that the operands of one tile stay in the first cache.
 constexpr std::int64_t DEEPEST = 64;
 
+// A length divided into parts of nearly one size, without a division for each.
+struct Parts {
+    std::int64_t count, size, longer;  // the first `longer` have one more
+
+    Parts(std::int64_t length, std::int64_t most)
+        : count((length + most - 1) / most), size(length / count), longer(length % count) {}
+    std::int64_t operator[](std::int64_t part) const { return size + (part < longer); }
+};
+
 }  // namespace
 
 template <class T>
 void multiply(const Product<T>& product) {
-    const Blocks parts(product.depth, DEEPEST);
-    const Blocks columns((product.lanes + LANES<T> - 1) / LANES<T>, WIDEST);
+    const Parts depths(product.depth, DEEPEST), widths((product.lanes + LANES<T> - 1) / LANES<T>, WIDEST);
     Product<T> at = product;
-    for (std::int64_t part = 0; part < parts.count; ++part) {
-        const auto [k, depth] = parts[part];
-        at.depth = depth;
-        at.add = product.add || part > 0;
-        for (std::int64_t column = 0; column < columns.count; ++column) {
-            const auto [vector, vectors] = columns[column];
-            const Tiles<Tile<T>>& tiles = *CHOICES<T>[vectors - 1];
-            const Blocks blocks(product.rows, tiles.most);
-            at.vectors = product.vectors + k * product.vector_pitch + vector * LANES<T>;
+    for (std::int64_t deep = 0, k = 0; deep < depths.count; k += depths[deep++]) {
+        at.depth = depths[deep];
+        at.add = product.add || k > 0;
+        for (std::int64_t column = 0, lane = 0; column < widths.count; lane += widths[column++] * LANES<T>) {
+            const Tiles<Tile<T>>& tiles = *CHOICES<T>[widths[column] - 1];
+            const Parts blocks(product.rows, tiles.most);
+            at.vectors = product.vectors + k * product.vector_pitch + lane;
+            at.scalars = product.scalars + k * product.scalar_pitch;
+            at.result = product.result + lane;
             for (std::int64_t block = 0; block < blocks.count; ++block) {
-                const auto [first, rows] = blocks[block];
-                at.scalars = product.scalars + k * product.scalar_pitch + first;
-                at.result = product.result + first * product.pitch + vector * LANES<T>;
-                tiles.of[rows - 1](at);
+                tiles.of[blocks[block] - 1](at);
+                at.scalars += blocks[block];
+                at.result += blocks[block] * product.pitch;
             }
         }
     }

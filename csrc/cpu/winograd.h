@@ -154,6 +154,18 @@ template <auto MATRIX, class T>
     }
 }
 
+// A tile's values lie in as many places, more than the processor fetches ahead on its own.
+template <class T>
+[[gnu::always_inline]] inline void store_ahead(T* to, Vector<T> values) {
+    __builtin_prefetch(to + 2 * LANES<T>, 1);
+    store(to, values);
+}
+template <class T>
+[[gnu::always_inline]] inline Vector<T> load_ahead(const T* from, std::int64_t lanes) {
+    __builtin_prefetch(from + 2 * LANES<T>);
+    return load_first(from, lanes);
+}
+
 // Where tiles of LANES channels or rows of weights are turned: [channel, window][row].
 template <class T>
 using Strip = T[9 * LANES<T> * LANES<T>];
@@ -179,41 +191,46 @@ T* code_line(const Conv<T>& conv, const Tiling& tiling, std::int64_t channel, st
     return conv.codes + ((channel * tiling.rows + row) * lines + line) * tiling.run;
 }
 
-// Calls visit(target, offset in its row, offset in the lines, count) for the pieces of one output row, of which every
-// step-th column makes a line.
-template <class T>
-void for_each_piece(std::span<const Target<T>> targets, std::int64_t width, std::int64_t step, std::int64_t pitch,
-                    const auto& visit) {
+// Calls visit(target, offset in its image, offset in the lines, count) for the pieces of one output row, of which every
+// STEP-th column makes a line.
+template <int STEP, class T>
+[[gnu::always_inline]] inline void for_each_piece(std::span<const Target<T>> targets, std::int64_t channel,
+                                                  std::int64_t y, std::int64_t width, std::int64_t pitch,
+                                                  const auto& visit) {
     for (const Target<T>& target : targets) {
-        const Image& image = target.image;
-        const bool whole = image.phases == step;  // a line is one piece there
+        const Image image = target.image;
+        const std::int64_t row = image.row(channel, y);
+        const bool whole = image.phases == STEP;  // a line is one piece there
+        const std::int64_t count = (whole ? width / STEP : 1) * image.batch;
         Columns column(image, image.padding);
-        for (std::int64_t x = 0; x < (whole ? step : width); ++x, column.next())
-            visit(target, column.offset, x % step * pitch + x / step * image.batch,
-                  (whole ? width / step : 1) * image.batch);
+        for (std::int64_t x = 0; x < (whole ? STEP : width); x += STEP)
+            for (std::int64_t line = 0; line < STEP; ++line, column.next())
+                visit(target, row + column.offset, line * pitch + x / STEP * image.batch, count);
     }
 }
 
-template <class T>
+template <int STEP, class T>
 void write_tile_line(std::span<const Target<T>> targets, std::int64_t channel, std::int64_t y, std::int64_t width,
-                     std::int64_t step, const T* lines, std::int64_t pitch) {
-    for_each_piece(targets, width, step, pitch,
-                   [&](const Target<T>& target, std::int64_t to, std::int64_t from, std::int64_t count) {
-                       copy_entries(lines + from, count, target.values + target.image.row(channel, y) + to);
-                   });
+                     const T* lines, std::int64_t pitch) {
+    const auto write = [&](const Target<T>& target, std::int64_t to, std::int64_t from, std::int64_t count) {
+        for (std::int64_t entry = 0; entry < count; entry += LANES<T>)
+            store_first(target.values + to + entry, load(lines + from + entry), count - entry);
+    };
+    for_each_piece<STEP>(targets, channel, y, width, pitch, write);
 }
 
 // Of several readers' gradients the sum, in their order.
-template <class T>
+template <int STEP, class T>
 void read_tile_line(std::span<const Target<T>> targets, std::int64_t channel, std::int64_t y, std::int64_t width,
-                    std::int64_t step, T* lines, std::int64_t pitch) {
-    const Target<T>* first = targets.data();
-    for_each_piece(targets, width, step, pitch,
-                   [&](const Target<T>& target, std::int64_t from, std::int64_t to, std::int64_t count) {
-                       const T* gradient = target.gradient + target.image.row(channel, y) + from;
-                       if (&target == first) return copy_entries(gradient, count, lines + to);
-                       for (std::int64_t entry = 0; entry < count; ++entry) lines[to + entry] += gradient[entry];
-                   });
+                    T* lines, std::int64_t pitch) {
+    const auto read = [&](const Target<T>& target, std::int64_t from, std::int64_t to, std::int64_t count) {
+        const bool first = &target == targets.data();
+        for (std::int64_t entry = 0; entry < count; entry += LANES<T>) {
+            const Vector<T> value = load(target.gradient + from + entry);
+            store_first(lines + to + entry, first ? value : load(lines + to + entry) + value, count - entry);
+        }
+    };
+    for_each_piece<STEP>(targets, channel, y, width, pitch, read);
 }
 
 // Whether lanes over rows waste less than lanes over tiles and samples.

@@ -4,21 +4,23 @@ namespace fedlps::FEDLPS_ISA {
 namespace {
 
 template <class Form, class T>
-void transform_input(const Conv<T>& conv, const Tiling& tiling) {
-    const Image& in = conv.in;
+void transform_input(const Conv<T>& conv, const Tiling tiling) {
+    const Image in = conv.in;
     const std::int64_t plane = tiling.plane(in.channels), row_stride = in.row_stride();
     std::int64_t columns[Form::SIDE];
     for (int column = 0; column < Form::SIDE; ++column) columns[column] = in.column(column);
     // what a row's last vector writes too much, the next row, channel or plane overwrites
     for (std::int64_t channel = 0; channel < in.channels; ++channel)
-        for (std::int64_t row = 0; row < tiling.rows; ++row)
-            for (std::int64_t position = 0; position < tiling.run; position += LANES<T>) {
-                const T* from = conv.input + channel * in.channel_stride() + row * Form::STEP * row_stride + position;
-                T* to = conv.tiles + channel * tiling.pitch + row * tiling.run + position;
+        for (std::int64_t row = 0; row < tiling.rows; ++row) {
+            const T* input = conv.input + channel * in.channel_stride() + row * Form::STEP * row_stride;
+            T* tiles = conv.tiles + channel * tiling.pitch + row * tiling.run;
+            for (std::int64_t position = 0; position < tiling.run; position += LANES<T>)
                 two_sided<Form::INPUT, T>(
-                    [&](int y, int x) { return load(from + y * row_stride + columns[x]); },
-                    [&](int y, int x, Vector<T> value) { store(to + (y * Form::INPUT.ROWS + x) * plane, value); });
-            }
+                    [&](int y, int x) { return load(input + y * row_stride + columns[x] + position); },
+                    [&](int y, int x, Vector<T> value) {
+                        store_ahead(tiles + (y * Form::INPUT.ROWS + x) * plane + position, value);
+                    });
+        }
 }
 
 // A block of weights, transformed: [weight][channel][row].
@@ -43,7 +45,7 @@ void transform_weights(const Conv<T>& conv, Range rows, Range channels) {
 
 // The outputs of one row of tiles, with what is fused behind them, to where their readers find them.
 template <class Form, class T>
-void finish(const Conv<T>& conv, const Tiling& tiling, std::int64_t channel, std::int64_t row, T* lines) {
+void finish(const Conv<T>& conv, const Tiling tiling, std::int64_t channel, std::int64_t row, T* lines) {
     const Vector<T> bias = conv.bias ? broadcast(conv.bias[channel]) : Vector<T>{}, scale = broadcast(conv.scale);
     for (std::int64_t line = 0; line < Form::STEP * Form::STEP; ++line)
         for (std::int64_t position = 0; position < tiling.run; position += LANES<T>) {
@@ -59,8 +61,8 @@ void finish(const Conv<T>& conv, const Tiling& tiling, std::int64_t channel, std
             store(at, value);
         }
     for (std::int64_t y = 0; y < Form::STEP; ++y)
-        write_tile_line(conv.targets, channel, row * Form::STEP + y, conv.width, Form::STEP,
-                        lines + y * Form::STEP * tiling.line_pitch(), tiling.line_pitch());
+        write_tile_line<Form::STEP>(conv.targets, channel, row * Form::STEP + y, conv.width,
+                                    lines + y * Form::STEP * tiling.line_pitch(), tiling.line_pitch());
 }
 
 template <class Form, class T>
@@ -99,7 +101,9 @@ void forward(const Conv<T>& conv) {
                 const T* from = sums + row * tiling.pitch + tile_row * tiling.run;
                 for (std::int64_t position = 0; position < tiling.run; position += LANES<T>)
                     two_sided<Form::OUTPUT, T>(
-                        [&](int y, int x) { return load(from + (y * Form::OUTPUT.COLUMNS + x) * sum_plane + position); },
+                        [&](int y, int x) {
+                            return load_ahead(from + (y * Form::OUTPUT.COLUMNS + x) * sum_plane + position, LANES<T>);
+                        },
                         [&](int y, int x, Vector<T> value) {
                             store(conv.line + (y * Form::STEP + x) * tiling.line_pitch() + position, value);
                         });

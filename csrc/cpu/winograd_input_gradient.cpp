@@ -5,10 +5,10 @@ namespace {
 
 // The gradient of one row of tiles before what is fused behind it; sums it for the bias.
 template <class Form, class T>
-void read_gradient(const Conv<T>& conv, const Tiling& tiling, std::int64_t channel, std::int64_t row, Vector<T>& bias) {
+void read_gradient(const Conv<T>& conv, const Tiling tiling, std::int64_t channel, std::int64_t row, Vector<T>& bias) {
     for (std::int64_t y = 0; y < Form::STEP; ++y)
-        read_tile_line(conv.targets, channel, row * Form::STEP + y, conv.width, Form::STEP,
-                       conv.line + y * Form::STEP * tiling.line_pitch(), tiling.line_pitch());
+        read_tile_line<Form::STEP>(conv.targets, channel, row * Form::STEP + y, conv.width,
+                                   conv.line + y * Form::STEP * tiling.line_pitch(), tiling.line_pitch());
     const Vector<T> scale = broadcast(conv.scale), dead = broadcast(static_cast<T>(DEAD));
     for (std::int64_t line = 0; line < Form::STEP * Form::STEP; ++line)
         for (std::int64_t position = 0; position < tiling.run; position += LANES<T>) {
@@ -38,7 +38,7 @@ void expand(const Conv<T>& conv) {
                         return load(conv.line + (y * Form::STEP + x) * tiling.line_pitch() + position);
                     },
                     [&](int y, int x, Vector<T> value) {
-                        store(to + (y * Form::OUTPUT.COLUMNS + x) * plane + position, value);
+                        store_ahead(to + (y * Form::OUTPUT.COLUMNS + x) * plane + position, value);
                     });
         }
         if (conv.bias_gradient) conv.bias_gradient[channel] = sum<T>(bias);
@@ -62,22 +62,22 @@ void transform_weights(const Conv<T>& conv, Range rows, Range channels) {
 
 // One channel's gradient from that of its tiles, which overlap.
 template <class Form, class T>
-void gather_tiles(const Conv<T>& conv, const Tiling& tiling, const T* tiles, std::int64_t plane, T* result) {
-    const Image& in = conv.in;
+void gather_tiles(const Conv<T>& conv, const Tiling tiling, const T* tiles, std::int64_t plane, T* result) {
+    const Image in = conv.in;
+    const std::int64_t row_stride = in.row_stride(), size = in.channel_stride();
     std::int64_t columns[Form::SIDE];
     for (int column = 0; column < Form::SIDE; ++column) columns[column] = in.column(column);
-    for (std::int64_t entry = 0; entry < in.channel_stride(); ++entry) result[entry] = 0;
+    for (std::int64_t entry = 0; entry < size; ++entry) result[entry] = 0;
     for (std::int64_t row = 0; row < tiling.rows; ++row)
         for (std::int64_t position = 0; position < tiling.run; position += LANES<T>) {
             const T* from = tiles + row * tiling.run + position;
-            T* to = result + row * Form::STEP * in.row_stride() + position;
+            T* to = result + row * Form::STEP * row_stride + position;
+            const std::int64_t lanes = tiling.run - position;
             two_sided<Form::INPUT.transposed(), T>(
-                [&](int y, int x) {
-                    return load_first(from + (y * Form::INPUT.ROWS + x) * plane, tiling.run - position);
-                },
+                [&](int y, int x) { return load_ahead(from + (y * Form::INPUT.ROWS + x) * plane, lanes); },
                 [&](int y, int x, Vector<T> value) {
-                    T* at = to + y * in.row_stride() + columns[x];
-                    store_first(at, load(at) + value, tiling.run - position);
+                    T* at = to + y * row_stride + columns[x];
+                    store_first(at, load(at) + value, lanes);
                 });
         }
 }

@@ -9,27 +9,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from fedlps.engine.plan import Hold, Job, Plan, Segment
-from fedlps.engine.result import whole
+from fedlps.engine.cohort import Cohort
+from fedlps.engine.plan import Hold, Job, Plan, Probe, Segment
+from fedlps.engine.result import Executor, whole
 from tests.engine.agreement import agree, agree_on_evaluation
 from tests.engine.cases import cohort_of, samples
 from tests.engine.drawn_jobs import drawn_cohort, drawn_jobs, random_units, start_of
 from tests.engine.engines import both, each_isa, needs_engine
 
 pytestmark = [needs_engine, pytest.mark.usefixtures("poisoned_memory")]
-PROBES = frozenset({"kept", "losses", "parameters", "gradients"})
+PROBES: frozenset[Probe] = frozenset({"kept", "losses", "parameters", "gradients"})
 SEEDS, BATCHES = st.integers(0, 2**32), st.sampled_from([1, 5, 20, 32])
-SIDES, UNITS = st.sampled_from([2, 4, 6, 8, 12]), st.sampled_from([1, 3, 4, 5, 7, 16, 17, 33])
+SIDES, UNITS = st.sampled_from([2, 4, 6, 8, 12]), st.sampled_from([1, 3, 15, 16, 17, 33])
 COUNT, CLASSES = 45, 3  # samples
 Shape = tuple[int, ...]
 Model = tuple[nn.Sequential, Shape]
+Step = tuple[Executor, Executor, torch.Tensor, Plan, Cohort]
 
 
 @st.composite
 def even_chains(draw: st.DrawFn, decisions: bool = True) -> Model:
     """One to three convolutions and what may stand between; without decisions no ReLU and no maximum."""
     shape: Shape = (draw(UNITS), draw(SIDES), draw(SIDES))
-    current, modules = shape, []
+    current = shape
+    modules: list[nn.Module] = []
     for _ in range(draw(st.integers(1, 3))):
         units = draw(UNITS)
         modules.append(nn.Conv2d(current[0], units, 3, padding=1, bias=draw(st.booleans())))
@@ -43,13 +46,14 @@ def even_chains(draw: st.DrawFn, decisions: bool = True) -> Model:
     return nn.Sequential(*modules, nn.Flatten(), nn.Linear(math.prod(current), CLASSES)), shape
 
 
-def one_step(model: Model, seed: int, size: int, ratio: float, dtype: torch.dtype = torch.float64):
+def one_step(model: Model, seed: int, size: int, ratio: float, dtype: torch.dtype = torch.float64) -> Step:
     """Engine, reference, parameters, and one step of one client on so many samples."""
     module, shape = model
     program, engine, reference = both(module, shape, samples(shape, CLASSES, COUNT, seed % 1000), dtype)
     counts, rng = program.counts(ratio), numpy.random.default_rng(seed)
     plan = Plan((Job(0, Hold(counts, random_units(program, counts, rng)), (Segment(0.1),)),), PROBES)
-    return engine, reference, 2 * start_of(program, seed, dtype), plan, cohort_of([rng.permutation(COUNT)[:size].tolist()])
+    batch = rng.permutation(COUNT)[:size].tolist()
+    return engine, reference, 2 * start_of(program, seed, dtype), plan, cohort_of([batch])
 
 
 @given(model=even_chains(), seed=SEEDS, size=BATCHES, ratio=st.sampled_from([1, 0.5]))
