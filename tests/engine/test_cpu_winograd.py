@@ -67,7 +67,10 @@ def test_gradients_agree(model: Model, seed: int, size: int, ratio: float) -> No
 @pytest.mark.parametrize("side", [2, 4, 6, 8])
 def test_gradients_agree_for_more_channels_than_a_block_holds(side: int) -> None:
     module = nn.Sequential(
-        nn.Conv2d(51, 153, 3, padding=1), nn.Conv2d(153, 5, 3, padding=1), nn.Flatten(), nn.Linear(5 * side**2, CLASSES)
+        nn.Conv2d(51, 153, 3, padding=1),
+        nn.Conv2d(153, 70, 3, padding=1),
+        nn.Flatten(),
+        nn.Linear(70 * side**2, CLASSES),
     )
     engine, reference, start, plan, cohort = one_step((module, (51, side, side)), side, 20, 1)
     want = reference.train(start, plan, cohort)
