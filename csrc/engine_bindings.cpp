@@ -3,6 +3,8 @@
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <numeric>
 #include <optional>
 
 #include "common/arrays.h"
@@ -41,8 +43,18 @@ Program program_of(const py::dict& given) {
 }
 
 template <class T>
-Source<T> source_of(const py::dict& given) {
-    return {array<const std::uint8_t>(given, "bytes").data(), array<const T>(given, "table").data(),
+Source<T> source_of(const Kernels<T>& kernels, const py::dict& given) {
+    const auto table = array<const T>(given, "table");
+    const auto line = array<const double>(given, "line");
+    std::uint8_t bytes[256];
+    std::iota(bytes, bytes + 256, std::uint8_t{0});
+    bool same = true;
+    for (std::size_t channel = 0; 2 * channel < line.size(); ++channel) {
+        T values[256];
+        kernels.normalize(bytes, 256, nullptr, &line[2 * channel], values);
+        same = same && std::equal(values, values + 256, &table[256 * channel]);
+    }
+    return {array<const std::uint8_t>(given, "bytes").data(), table.data(), same ? line.data() : nullptr,
             array<const T>(given, "values").data(), array<const std::int64_t>(given, "labels").data()};
 }
 
@@ -100,7 +112,7 @@ void run_local_round(const py::dict& program, const py::dict& source, const py::
                      int threads) {
     const Program model = program_of(program);
     with_dtype(dtype, [&]<class T>(const Kernels<T>& kernels) {
-        const Source<T> samples = source_of<T>(source);
+        const Source<T> samples = source_of<T>(kernels, source);
         std::vector<Job<T>> work;
         for (const py::handle job : jobs) work.push_back(job_of<T>(job.cast<py::dict>()));
         py::gil_scoped_release released;
@@ -113,7 +125,7 @@ void run_evaluate(const py::dict& program, const py::dict& source, const Array& 
                   std::int64_t batch, const std::string& dtype, int threads) {
     const Program model = program_of(program);
     with_dtype(dtype, [&]<class T>(const Kernels<T>& kernels) {
-        const Source<T> from = source_of<T>(source);
+        const Source<T> from = source_of<T>(kernels, source);
         const auto indices = entries<const std::int64_t>(samples), bounds = entries<const std::int64_t>(edges);
         const auto right = entries<std::uint8_t>(hits);
         std::vector<Model<T>> models;

@@ -163,8 +163,8 @@ void run(const Kernels<T>& kernels, Draw& draw) {
     const std::vector<T> table = draw.values<T>(program.channels * 256), values = draw.values<T>(SAMPLES * size);
     std::vector<std::int64_t> labels(SAMPLES);
     for (std::int64_t& label : labels) label = draw(0, CLASSES - 1);
-    Source<T> source{bytes.data(), table.data(), nullptr, labels.data()};
-    if (draw.coin()) source = {nullptr, nullptr, values.data(), labels.data()};
+    Source<T> source{bytes.data(), table.data(), nullptr, nullptr, labels.data()};
+    if (draw.coin()) source = {nullptr, nullptr, nullptr, values.data(), labels.data()};
 
     std::vector<Client<T>> clients;
     clients.reserve(3);

@@ -74,6 +74,8 @@ bool finite(std::int64_t, const T*);
 template <class T>
 void row_sums(std::int64_t, std::int64_t, const T*, T*);
 template <class T>
+void normalize(const std::uint8_t*, std::int64_t, const T*, const double*, T*);
+template <class T>
 void load_samples(const T*, const std::int64_t*, const Image&, T*);
 
 }  // namespace fedlps::FEDLPS_ISA

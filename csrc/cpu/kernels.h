@@ -70,6 +70,8 @@ struct Kernels {
     bool (*finite)(std::int64_t size, const T* values);
     // sums[row] += sum of a row's |weights|.
     void (*row_sums)(std::int64_t rows, std::int64_t columns, const T* weights, T* sums);
+    // What a channel's bytes stand for: table[byte], which where line is given is slope * byte + start, rounded once.
+    void (*normalize)(const std::uint8_t* bytes, std::int64_t size, const T* table, const double* line, T* values);
     // Rows of samples (channels, height, width), at the indices, into an image.
     void (*load_samples)(const T* samples, const std::int64_t* indices, const Image&, T* values);
 };

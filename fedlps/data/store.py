@@ -12,11 +12,13 @@ class SampleStore:
     """Batches of one data set in one floating type.
 
     table: [channels, 256] in that type: what each byte becomes, (byte - mean) / deviation in float64, rounded once.
+    line: [channels, 2] float64, slope and start: what the table rounds, up to float64's own rounding.
     """
 
     def __init__(self, dataset: Dataset, dtype: DTypeLike = numpy.float32) -> None:
         values = (numpy.arange(256.0) - dataset.mean[:, None]) / dataset.deviation[:, None]
         self.table = values.astype(dtype)
+        self.line = numpy.stack([1 / dataset.deviation, -dataset.mean / dataset.deviation], axis=1)
         self.parts = {"train": dataset.train, "test": dataset.test}
 
     def batch(

@@ -26,9 +26,13 @@ class Bytes(Protocol):
 
 @runtime_checkable
 class ByteStore(Protocol):
-    """A store whose samples are bytes in memory; table: (channels, 256), what each byte becomes."""
+    """A store whose samples are bytes in memory.
+
+    table: (channels, 256), what each byte becomes; line: (channels, 2) float64, the slope and start of that.
+    """
 
     table: NDArray[Any]
+    line: NDArray[numpy.float64]
     parts: Mapping[str, Bytes]
 
 
@@ -38,11 +42,11 @@ def native_samples(
     """Where the used samples of a part lie, and what maps their indices to rows there."""
     if isinstance(samples, ByteStore) and torch.from_numpy(samples.table).dtype == dtype:
         held = samples.parts[part]
-        return _pointers(bytes=held.images, table=samples.table, values=None, labels=held.labels), _same
+        return _pointers(bytes=held.images, table=samples.table, line=samples.line, values=None, labels=held.labels), _same
     known = numpy.unique(numpy.concatenate([numpy.zeros(0, dtype=numpy.int64), *used]))
     inputs, labels = samples.batch(known, part)
     values = torch.from_numpy(numpy.ascontiguousarray(inputs)).to(dtype).numpy()
-    source = _pointers(bytes=None, table=None, values=values, labels=labels.astype(numpy.int64))
+    source = _pointers(bytes=None, table=None, line=None, values=values, labels=labels.astype(numpy.int64))
     return source, lambda indices: numpy.searchsorted(known, indices).astype(numpy.int64)
 
 

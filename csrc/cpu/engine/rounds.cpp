@@ -60,7 +60,7 @@ void evaluate(const Kernels<T>& kernels, const Program& program, const Source<T>
             const std::int64_t batch = rest ? end - start : usual;
             Network<T> network(kernels, program, model.counts, batch, exits, nullptr, false, arenas[worker]);
             for (std::int64_t first = start; first < end; first += batch) {
-                samples.gather(source, model.samples.subspan(first, batch), program.channels,
+                samples.gather(kernels, source, model.samples.subspan(first, batch), program.channels,
                                program.height * program.width);
                 network.forward(samples, samples.places(), model.weights.data());
                 // a model with exits answers with the mean of their logits

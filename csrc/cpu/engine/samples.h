@@ -6,6 +6,8 @@
 #include <span>
 #include <vector>
 
+#include "cpu/kernels.h"
+
 namespace fedlps {
 
 // Bytes with what each becomes, or values as they are.
@@ -13,6 +15,7 @@ template <class T>
 struct Source {
     const std::uint8_t* bytes;  // null: values
     const T* table;             // (channels, 256)
+    const double* line;         // (channels, 2): slope and start that give the same as the table; null: there are none
     const T* values;
     const std::int64_t* labels;
 };
@@ -22,7 +25,8 @@ template <class T>
 class Samples {
   public:
     // indices: as the steps use them, with repetitions. area: positions of a channel. In place of what was gathered before.
-    void gather(const Source<T>& source, std::span<const std::int64_t> indices, std::int64_t channels, std::int64_t area) {
+    void gather(const Kernels<T>& kernels, const Source<T>& source, std::span<const std::int64_t> indices,
+                std::int64_t channels, std::int64_t area) {
         rows_.assign(indices.begin(), indices.end());
         std::sort(rows_.begin(), rows_.end());
         rows_.erase(std::unique(rows_.begin(), rows_.end()), rows_.end());
@@ -35,8 +39,8 @@ class Samples {
             for (std::int64_t channel = 0; channel < channels; ++channel, to += area) {
                 const std::int64_t start = (row * channels + channel) * area;
                 if (source.bytes)
-                    for (std::int64_t position = 0; position < area; ++position)
-                        to[position] = source.table[channel * 256 + source.bytes[start + position]];
+                    kernels.normalize(source.bytes + start, area, source.table + channel * 256,
+                                      source.line ? source.line + channel * 2 : nullptr, to);
                 else
                     std::copy_n(source.values + start, area, to);
             }

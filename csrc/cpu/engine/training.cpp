@@ -13,7 +13,7 @@ Training<T>::Training(const Kernels<T>& kernels, const Program& program, const S
                       Arena<T>& arena)
     : kernels_(kernels), program_(program), job_(job), arena_(arena), frame_(kernels, program, job),
       ran_(job.passes.size()), total_(frame_.size()) {
-    samples_.gather(source, job.samples, program.channels, program.height * program.width);
+    samples_.gather(kernels, source, job.samples, program.channels, program.height * program.width);
     for (const PassTerm& pass : job.passes) partial_ = partial_ || pass.narrowed;
     const auto units = static_cast<std::size_t>(program.units());
     if (job.learned) {
