@@ -99,6 +99,38 @@ template <class T>
     }
 }
 
+// An output with the code of what it came from.
+template <class T>
+struct Output {
+    Vector<T> value, code;
+};
+
+// The maximum of a window; the first of equal ones, as torch has it.
+template <class T>
+[[gnu::always_inline]] inline Output<T> largest_of(Vector<T> left, Vector<T> right, Vector<T> low_left, Vector<T> low_right) {
+    const auto upper_right = right > left, lower_right = low_right > low_left;
+    const Vector<T> upper = upper_right ? right : left, lower = lower_right ? low_right : low_left;
+    const auto below = lower > upper;
+    Vector<T> largest = below ? lower : upper;
+    const Vector<T> code = upper_right ? broadcast(T{1}) : Vector<T>{};
+    // what is not a number stays visible
+    largest = unordered<T>(left, right) ? left + right : largest;
+    largest = unordered<T>(low_left, low_right) ? low_left + low_right : largest;
+    return {largest, below ? (lower_right ? broadcast(T{3}) : broadcast(T{2})) : code};
+}
+
+// What follows a convolution's sum or its maximum.
+template <class T>
+[[gnu::always_inline]] inline Output<T> finished(const Conv<T>& conv, Vector<T> bias, Output<T> output) {
+    output.value = (output.value + bias) * broadcast(conv.scale);
+    if (conv.relu) {
+        const auto dead = output.value <= Vector<T>{};
+        output.value = dead ? Vector<T>{} : output.value;
+        output.code = dead ? broadcast(static_cast<T>(DEAD)) : output.code;
+    }
+    return output;
+}
+
 // (rows, columns) to (columns, rows), with so much between the rows of either.
 template <class T>
 void transpose(const T* from, std::int64_t from_pitch, std::int64_t rows, std::int64_t columns, T* to,

@@ -26,30 +26,14 @@ template <class T, int POOL, int VECTORS>
     const std::int64_t last = conv.width * conv.in.batch - at.position;
 #pragma GCC unroll 8
     for (int vector = 0; vector < VECTORS; ++vector) {
-        Vector<T> largest = sums[vector], code{};
-        if constexpr (POOL == 2) {
-            const Vector<T> left = sums[vector], right = sums[VECTORS + vector];
-            const Vector<T> low_left = sums[2 * VECTORS + vector], low_right = sums[3 * VECTORS + vector];
-            // the first of equal ones, as torch has it
-            const auto upper_right = right > left, lower_right = low_right > low_left;
-            const Vector<T> upper = upper_right ? right : left, lower = lower_right ? low_right : low_left;
-            const auto below = lower > upper;
-            largest = below ? lower : upper;
-            code = upper_right ? broadcast(T{1}) : Vector<T>{};
-            code = below ? (lower_right ? broadcast(T{3}) : broadcast(T{2})) : code;
-            // what is not a number stays visible
-            largest = unordered<T>(left, right) ? left + right : largest;
-            largest = unordered<T>(low_left, low_right) ? low_left + low_right : largest;
-        }
-        largest = (largest + bias) * broadcast(conv.scale);
-        if (conv.relu) {
-            const auto dead = largest <= Vector<T>{};
-            largest = dead ? Vector<T>{} : largest;
-            code = dead ? broadcast(static_cast<T>(DEAD)) : code;
-        }
-        store(at.values + row * at.pitch + vector * LANES<T>, largest);
+        Output<T> output{sums[vector], {}};
+        if constexpr (POOL == 2)
+            output = largest_of<T>(sums[vector], sums[VECTORS + vector], sums[2 * VECTORS + vector],
+                                   sums[3 * VECTORS + vector]);
+        output = finished(conv, bias, output);
+        store(at.values + row * at.pitch + vector * LANES<T>, output.value);
         if (at.codes)
-            store_first(at.codes + row * at.code_pitch + vector * LANES<T>, code, last - vector * LANES<T>);
+            store_first(at.codes + row * at.code_pitch + vector * LANES<T>, output.code, last - vector * LANES<T>);
     }
 }
 

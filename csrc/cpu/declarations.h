@@ -40,11 +40,7 @@ void linear_weight_gradient(const Conv<T>&);
 template <class T>
 void winograd_forward(const Conv<T>&);
 template <class T>
-void winograd_expand(const Conv<T>&);
-template <class T>
-void winograd_input_gradient(const Conv<T>&);
-template <class T>
-void winograd_weight_gradient(const Conv<T>&);
+void winograd_gradients(const Conv<T>&);
 template <class T>
 void pool_forward(const Pool<T>&);
 template <class T>

@@ -79,7 +79,7 @@ struct Conv {
     T* expanded;  // scratch: the gradient of the outputs before pooling (Expanded)
     T* line;      // scratch: one row of every channel
     T* partial;   // scratch: sums of the weight gradient, lane by lane
-    T* tiles;     // scratch, kept for the gradients: the input's tiles, transformed; null: direct
+    T* tiles;     // scratch: the input's tiles, transformed; null: direct
 
     [[gnu::always_inline]] bool linear() const {
         return kernel == 1 && in.height == 1 && in.width == 1 && in.padding == 0 && in.phases == 1;
@@ -136,13 +136,15 @@ struct ScratchSizes {
         const Expanded each(conv, whole ? conv.height : portion_height(conv));
         expanded = (whole ? conv.rows : 8) * each.channel_stride + SLACK;
         if (conv.method == Method::direct) return;
-        const Tiling tiling(conv.method, conv.height, conv.width, conv.in.batch);
-        packed = tiling.weights * (BLOCK * BLOCK + 16);
-        line = 36 * tiling.line_pitch() + conv.width * conv.in.batch + SLACK;
+        const Tiling tiling(conv.method, conv.in.channels, conv.rows, conv.height * conv.pool, conv.width * conv.pool,
+                            conv.in.batch, sizeof(T));
+        const std::int64_t widest = greatest(conv.in.channels, conv.rows);
+        packed = 2 * tiling.packed();  // weights, and their gradient
+        line = 20 * tiling.line_pitch() + SLACK;
         expanded = tiling.values * tiling.plane(conv.rows) + SLACK;
         tiles = tiling.values * tiling.plane(conv.in.channels) + SLACK;
-        partial = tiling.values * (tiling.plane(BLOCK) + tiling.turned_plane(BLOCK) +
-                                   tiling.turned_plane(conv.in.channels)) + SLACK;
+        partial = tiling.values * (tiling.plane(greatest(tiling.row_block, tiling.channel_block)) +
+                                   2 * tiling.turned_plane(widest)) + SLACK;
     }
 };
 

@@ -41,11 +41,9 @@ struct Kernels {
     void (*conv_input_gradient)(const Conv<T>&);
     void (*conv_weight_gradient)(const Conv<T>&);
     void (*linear_weight_gradient)(const Conv<T>&);
-    // The same for a convolution whose method is not direct; winograd_expand always stands before both gradients.
+    // The same for a convolution whose method is not direct: forward, and all gradients.
     void (*winograd_forward)(const Conv<T>&);
-    void (*winograd_expand)(const Conv<T>&);
-    void (*winograd_input_gradient)(const Conv<T>&);
-    void (*winograd_weight_gradient)(const Conv<T>&);
+    void (*winograd_gradients)(const Conv<T>&);
     void (*pool_forward)(const Pool<T>&);
     void (*pool_backward)(const Pool<T>&);
     // Mean and reciprocal, which norm_forward makes itself.

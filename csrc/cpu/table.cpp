@@ -8,8 +8,8 @@ template <class T>
 constexpr Kernels<T> table{unit_abs_sum<T>,    select_units<T>,   importance_step<T>, gather_weights<T>,
                            scatter_weights<T>, scatter_update<T>, aggregate_row<T>,
                            conv_forward<T>,    conv_expand<T>,    conv_input_gradient<T>,
-                           conv_weight_gradient<T>, linear_weight_gradient<T>, winograd_forward<T>, winograd_expand<T>,
-                           winograd_input_gradient<T>, winograd_weight_gradient<T>, pool_forward<T>, pool_backward<T>,
+                           conv_weight_gradient<T>, linear_weight_gradient<T>, winograd_forward<T>, winograd_gradients<T>,
+                           pool_forward<T>, pool_backward<T>,
                            norm_statistics<T>, norm_forward<T>, norm_backward<T>, loss<T>, softmax<T>, add<T>, pull<T>,
                            keep<T>, squares<T>, sgd<T>, finite<T>, row_sums<T>, normalize<T>, load_samples<T>};
 

@@ -1,48 +1,89 @@
-// How a convolution of 3x3 windows, stride 1 and padding 1 goes over its maps. Plain data.
+// How a convolution of stride 1 goes over its maps. Plain data.
 #pragma once
 
 #include <cstdint>
 
 namespace fedlps {
 
-// direct: window by window. Else the products of transformed tiles: of 4x4 or 2x2 outputs, or of a map that is one tile
-// of 2x2 and needs no padding.
-enum class Method { direct, whole_map, tiles_of_2, tiles_of_4 };
+// direct: window by window. Else the products of transformed tiles: of 4x4 or 2x2 outputs of 3x3 windows, of 2x2 outputs
+// of 5x5 windows, or of a map that is one tile of 2x2 and needs no padding.
+enum class Method { direct, whole_map, tiles_of_2, tiles_of_4, wide_tiles_of_2 };
 
-// Weights are transformed block by block, so that a block stays in the second cache.
-inline constexpr std::int64_t BLOCK = 64;
+// As std::min and std::max, which no file of one instruction set may emit.
+[[gnu::always_inline]] constexpr std::int64_t least(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+[[gnu::always_inline]] constexpr std::int64_t greatest(std::int64_t a, std::int64_t b) { return a < b ? b : a; }
 
-// Tiles: [value of a tile][channel][tile row, tile, sample], each value's plane on other cache sets than the last one's.
+// Tiles are transformed to [value of a tile][channel][tile row, tile, sample], so many at once as the second cache holds;
+// the last index is a lane.
 struct Tiling {
     std::int64_t step = 0, values = 0, weights = 0;  // outputs along a side of a tile; what one is transformed to
-    std::int64_t rows = 0, run = 0, lanes = 0, pitch = 0;  // rows of tiles; lanes of one; of all; between channels
+    std::int64_t rows = 0, run = 0;                  // rows of tiles, and lanes of one
+    std::int64_t chunk_rows = 0, chunk_run = 0;      // taken at once: rows of tiles, or a part of one
+    std::int64_t lanes = 0, pitch = 0;               // of such a chunk; from channel to channel
+    std::int64_t row_block = 0, channel_block = 0;   // of weights transformed at once
+    bool once = false;                               // all of them: for all chunks
 
-    constexpr Tiling(Method method, std::int64_t height, std::int64_t width, std::int64_t batch) {
+    // Of outputs of this height and width, before pooling; bytes: of one value.
+    [[gnu::always_inline]] constexpr Tiling(Method method, std::int64_t channels, std::int64_t units, std::int64_t height, std::int64_t width,
+                     std::int64_t batch, std::int64_t bytes) {
         if (method == Method::direct) return;
+        constexpr std::int64_t CACHE = 640 << 10, FEWEST = 96, BLOCK = 64, MOST = 1 << 22;
         step = method == Method::tiles_of_4 ? 4 : 2;
-        values = method == Method::tiles_of_4 ? 36 : method == Method::tiles_of_2 ? 16 : 4;
+        values = method == Method::whole_map ? 4 : method == Method::tiles_of_2 ? 16 : 36;
         weights = method == Method::whole_map ? 9 : values;
-        rows = height / step, run = width / step * batch, lanes = rows * run;
-        pitch = (lanes + 15) / 16 * 16;
-        if (pitch % 128 == 0) pitch += 16;
+        rows = chunk_rows = height / step, run = chunk_run = width / step * batch;
+        once = rows * run >= FEWEST && weights * channels * units <= MOST;
+        row_block = once ? units : least(units, BLOCK), channel_block = once ? channels : least(channels, BLOCK);
+        if (once) {
+            const std::int64_t most = greatest(FEWEST, CACHE / (values * (channels + units) * bytes));
+            const std::int64_t fitting = greatest(most / run, 1);
+            chunk_rows = divided(rows, divided(rows, fitting));
+            if (run > most) chunk_run = padded(divided(run, divided(run, most)));
+        }
+        lanes = chunk_rows * chunk_run;
+        pitch = padded(lanes);
+        if (pitch % 128 == 0) pitch += 16;  // each channel on other cache sets
     }
 
-    constexpr std::int64_t plane(std::int64_t channels) const { return channels * pitch + 16; }
+    [[gnu::always_inline]] static constexpr std::int64_t divided(std::int64_t entries, std::int64_t by) { return (entries + by - 1) / by; }
+    [[gnu::always_inline]] static constexpr std::int64_t padded(std::int64_t entries) { return divided(entries, 16) * 16; }
+    // Between the values of a tile, each on other cache sets than the last one.
+    [[gnu::always_inline]] constexpr std::int64_t plane(std::int64_t channels) const { return channels * pitch + 16; }
     // Lane by lane instead: [value][lane][channel].
-    constexpr std::int64_t turned_plane(std::int64_t channels) const { return lanes * turned_pitch(channels) + 16; }
-    static constexpr std::int64_t turned_pitch(std::int64_t channels) { return (channels + 15) / 16 * 16; }
-    // Between the values of one row of tiles.
-    constexpr std::int64_t line_pitch() const { return (run + 15) / 16 * 16; }
+    [[gnu::always_inline]] constexpr std::int64_t turned_plane(std::int64_t channels) const { return lanes * padded(channels) + 16; }
+    // Transformed weights: [weight][row][column].
+    [[gnu::always_inline]] static constexpr std::int64_t weight_plane(std::int64_t rows, std::int64_t columns) {
+        return rows * padded(columns) + 16;
+    }
+    [[gnu::always_inline]] constexpr std::int64_t packed() const {
+        return weights * greatest(weight_plane(row_block, channel_block), weight_plane(channel_block, row_block));
+    }
+    [[gnu::always_inline]] constexpr std::int64_t line_pitch() const { return padded(chunk_run); }
 
-    static constexpr Method best(std::int64_t kernel, std::int64_t stride, std::int64_t padding, std::int64_t pool,
-                                 std::int64_t channels, std::int64_t rows, std::int64_t height, std::int64_t width) {
-        const bool fits = kernel == 3 && stride == 1 && padding == 1 && pool == 1;
-        if (!fits || height % 2 != 0 || width % 2 != 0) return Method::direct;
-        if (height == 2 && width == 2) return Method::whole_map;
-        // for few channels the transforms cost more than the products save: 8 -> 16 lose, 16 -> 16 do not
-        if (channels * rows < 8 * (channels + rows)) return Method::direct;
+    // Of outputs of this height and width.
+    [[gnu::always_inline]] static constexpr Method best(std::int64_t kernel, std::int64_t stride, std::int64_t padding, std::int64_t channels,
+                                 std::int64_t units, std::int64_t height, std::int64_t width) {
+        if (stride != 1 || (kernel != 3 && kernel != 5) || height % 2 != 0 || width % 2 != 0) return Method::direct;
+        if (kernel == 3 && padding == 1 && height == 2 && width == 2) return Method::whole_map;
+        // for few channels the transforms cost more than the products save: measured from 10 to 64 of them
+        if (channels * units < (kernel == 3 ? 8 : 12) * (channels + units)) return Method::direct;
+        if (kernel == 5) return Method::wide_tiles_of_2;
         return height % 4 == 0 && width % 4 == 0 ? Method::tiles_of_4 : Method::tiles_of_2;
     }
 };
+
+// What is taken at once: rows of tiles, of each so many lanes from one on.
+struct Chunk {
+    std::int64_t first_row, rows, first, run;
+
+    [[gnu::always_inline]] constexpr std::int64_t lanes() const { return rows * run; }
+};
+
+[[gnu::always_inline]] inline void for_each_chunk(const Tiling& tiling, const auto& visit) {
+    for (std::int64_t row = 0; row < tiling.rows; row += tiling.chunk_rows)
+        for (std::int64_t first = 0; first < tiling.run; first += tiling.chunk_run)
+            visit(Chunk{row, least(tiling.chunk_rows, tiling.rows - row), first,
+                        least(tiling.chunk_run, tiling.run - first)});
+}
 
 }  // namespace fedlps

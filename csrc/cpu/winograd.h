@@ -1,5 +1,6 @@
-// The transforms that make a 3x3 convolution products of tiles: Y = A^T ((G w G^T) * (B^T d B)) A (Winograd; Lavin and
-// Gray 2016), from the points 0, +-1/sqrt(2), +-sqrt(2), infinity for 4x4 outputs, 0, +-1, infinity for 2x2.
+// The transforms that make a convolution products of tiles: Y = A^T ((G w G^T) * (B^T d B)) A (Winograd; Lavin and
+// Gray 2016), from the points 0, +-1/sqrt(2), +-sqrt(2), infinity for tiles of 6x6 inputs, 0, +-1,
+// infinity for 4x4.
 #pragma once
 
 #include <utility>
@@ -41,16 +42,16 @@ struct Surd {
 };
 
 // The matrices of outputs (A^T), weights (G) and inputs (B^T) for tiles of STEP outputs along a side.
-template <int STEP>
+template <int STEP, int KERNEL>
 struct Winograd {
-    static constexpr int SIDE = STEP + 2, POINTS = SIDE - 1;  // one more lies at infinity
+    static constexpr int SIDE = STEP + KERNEL - 1, POINTS = SIDE - 1;  // one more lies at infinity
     Matrix<STEP, SIDE> output;
-    Matrix<SIDE, 3> weight;
+    Matrix<SIDE, KERNEL> weight;
     Matrix<SIDE, SIDE> input;
 
     constexpr Winograd() {
-        constexpr Surd of_4[] = {{0, 0}, {0, 0.5}, {0, -0.5}, {0, 1}, {0, -1}}, of_2[] = {{0, 0}, {1, 0}, {-1, 0}};
-        const Surd* points = STEP == 4 ? of_4 : of_2;
+        constexpr Surd of_6[] = {{0, 0}, {0, 0.5}, {0, -0.5}, {0, 1}, {0, -1}}, of_4[] = {{0, 0}, {1, 0}, {-1, 0}};
+        const Surd* points = SIDE == 6 ? of_6 : of_4;
         for (int point = 0; point <= POINTS; ++point) {
             // the product of (x - other point), coefficient by coefficient, and its value at this point
             Surd product[SIDE] = {{1, 0}}, distance{1, 0};
@@ -64,10 +65,10 @@ struct Winograd {
             Surd raised{1, 0};
             for (int power = 0; point < POINTS && power < SIDE; ++power, raised = raised * points[point]) {
                 if (power < STEP) output.at[power][point] = raised.value();
-                if (power < 3) weight.at[point][power] = raised.value() / distance.whole;  // distances have no root
+                if (power < KERNEL) weight.at[point][power] = raised.value() / distance.whole;  // distances have no root
             }
         }
-        output.at[STEP - 1][POINTS] = weight.at[POINTS][2] = 1;
+        output.at[STEP - 1][POINTS] = weight.at[POINTS][KERNEL - 1] = 1;
     }
 };
 
@@ -77,18 +78,18 @@ struct Term {
     bool first_of_sum, first_of_value, first_of_weight;
 };
 
-template <int STEP_>
+template <int STEP_, int KERNEL_>
 struct TilesOf {
-    static constexpr int STEP = STEP_, SIDE = STEP + 2, VALUES = SIDE * SIDE, WEIGHTS = VALUES, TERMS = VALUES;
-    static constexpr auto INPUT = Winograd<STEP>().input;
-    static constexpr auto WEIGHT = Winograd<STEP>().weight;
-    static constexpr auto OUTPUT = Winograd<STEP>().output;
+    static constexpr int STEP = STEP_, KERNEL = KERNEL_, SIDE = STEP + KERNEL - 1, VALUES = SIDE * SIDE, WEIGHTS = VALUES, TERMS = VALUES;
+    static constexpr auto INPUT = Winograd<STEP, KERNEL>().input;
+    static constexpr auto WEIGHT = Winograd<STEP, KERNEL>().weight;
+    static constexpr auto OUTPUT = Winograd<STEP, KERNEL>().output;
     static constexpr Term term(int number) { return {number, number, number, true, true, true}; }
 };
 
 // A map of 2x2: each output sees each input through one entry of the window, and none of the halo.
 struct WholeMap {
-    static constexpr int STEP = 2, SIDE = 4, VALUES = 4, WEIGHTS = 9, TERMS = 16;
+    static constexpr int STEP = 2, KERNEL = 3, SIDE = 4, VALUES = 4, WEIGHTS = 9, TERMS = 16;
     static constexpr Matrix<2, 4> INPUT{{{0, 1, 0, 0}, {0, 0, 1, 0}}};
     static constexpr Matrix<3, 3> WEIGHT{{{1, 0, 0}, {0, 1, 0}, {0, 0, 1}}};
     static constexpr Matrix<2, 2> OUTPUT{{{1, 0}, {0, 1}}};
@@ -107,8 +108,9 @@ struct WholeMap {
 // Calls work(form) for a convolution that does not go directly.
 template <class Work>
 [[gnu::always_inline]] inline void with_form(Method method, const Work& work) {
-    if (method == Method::tiles_of_4) return work(TilesOf<4>());
-    if (method == Method::tiles_of_2) return work(TilesOf<2>());
+    if (method == Method::tiles_of_4) return work(TilesOf<4, 3>());
+    if (method == Method::tiles_of_2) return work(TilesOf<2, 3>());
+    if (method == Method::wide_tiles_of_2) return work(TilesOf<2, 5>());
     work(WholeMap());
 }
 
@@ -166,71 +168,104 @@ template <class T>
     return load_first(from, lanes);
 }
 
-// Where tiles of LANES channels or rows of weights are turned: [channel, window][row].
-template <class T>
-using Strip = T[9 * LANES<T> * LANES<T>];
+// Where the weights of LANES channels or rows are turned: [channel, window][row].
+template <class Form, class T>
+using Strip = T[Form::KERNEL * Form::KERNEL * LANES<T> * LANES<T>];
 
 template <class T>
 Tiling tiling_of(const Conv<T>& conv) {
-    return {conv.method, conv.height, conv.width, conv.in.batch};
+    return {conv.method,  conv.in.channels, conv.rows, conv.height * conv.pool, conv.width * conv.pool,
+            conv.in.batch, sizeof(T)};
 }
-
-// The size of a block of transformed weights, [weight][channel][row]: the second cache also holds what it multiplies.
-inline constexpr std::int64_t WEIGHT_PLANE = BLOCK * BLOCK + 16;
 
 struct Range {
     std::int64_t first, count;
 };
 
-constexpr std::int64_t least(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
-
-// Codes lie as a tile's lines do.
-template <class T>
-T* code_line(const Conv<T>& conv, const Tiling& tiling, std::int64_t channel, std::int64_t row, std::int64_t line) {
-    const std::int64_t lines = tiling.step * tiling.step;
-    return conv.codes + ((channel * tiling.rows + row) * lines + line) * tiling.run;
+// Calls visit(range) for blocks of so many.
+[[gnu::always_inline]] inline void for_each_block(std::int64_t all, std::int64_t block, const auto& visit) {
+    for (std::int64_t first = 0; first < all; first += block) visit(Range{first, least(all - first, block)});
 }
 
-// Calls visit(target, offset in its image, offset in the lines, count) for the pieces of one output row, of which every
-// STEP-th column makes a line.
-template <int STEP, class T>
+// The inputs of a chunk of tiles, transformed: [value][channel][lane].
+template <class Form, class T>
+void transform_input(const Conv<T>& conv, const Tiling tiling, const Chunk chunk) {
+    const Image in = conv.in;
+    const std::int64_t plane = tiling.plane(in.channels), row_stride = in.row_stride();
+    std::int64_t columns[Form::SIDE];
+    for (int column = 0; column < Form::SIDE; ++column) columns[column] = in.column(column);
+    // what a row's last vector writes too much, the next row, channel or plane overwrites
+    for (std::int64_t channel = 0; channel < in.channels; ++channel)
+        for (std::int64_t row = 0; row < chunk.rows; ++row) {
+            const T* input = conv.input + channel * in.channel_stride() +
+                             (chunk.first_row + row) * Form::STEP * row_stride + chunk.first;
+            T* tiles = conv.tiles + channel * tiling.pitch + row * chunk.run;
+            for (std::int64_t position = 0; position < chunk.run; position += LANES<T>)
+                two_sided<Form::INPUT, T>(
+                    [&](int y, int x) { return load(input + y * row_stride + columns[x] + position); },
+                    [&](int y, int x, Vector<T> value) {
+                        store_ahead(tiles + (y * Form::INPUT.ROWS + x) * plane + position, value);
+                    });
+        }
+}
+
+// Where a line of a row of tiles begins among the lines of one channel, [line][lane], and its codes.
+template <class T>
+T* code_line(const Conv<T>& conv, const Tiling& tiling, const Chunk& chunk, std::int64_t channel, std::int64_t row,
+             std::int64_t line) {
+    const std::int64_t side = tiling.step / conv.pool;
+    return conv.codes + ((channel * tiling.rows + chunk.first_row + row) * side * side + line) * tiling.run + chunk.first;
+}
+
+// Calls visit(target, offset in its image, offset in the lines, count) for the pieces of a chunk's part of one output
+// row, of which every side-th column makes a line.
+template <class T>
 [[gnu::always_inline]] inline void for_each_piece(std::span<const Target<T>> targets, std::int64_t channel,
-                                                  std::int64_t y, std::int64_t width, std::int64_t pitch,
-                                                  const auto& visit) {
+                                                  std::int64_t y, const Chunk& chunk, std::int64_t side,
+                                                  std::int64_t pitch, const auto& visit) {
+    const std::int64_t end = chunk.first + chunk.run;
     for (const Target<T>& target : targets) {
         const Image image = target.image;
         const std::int64_t row = image.row(channel, y);
-        const bool whole = image.phases == STEP;  // a line is one piece there
-        const std::int64_t count = (whole ? width / STEP : 1) * image.batch;
-        Columns column(image, image.padding);
-        for (std::int64_t x = 0; x < (whole ? STEP : width); x += STEP)
-            for (std::int64_t line = 0; line < STEP; ++line, column.next())
-                visit(target, row + column.offset, line * pitch + x / STEP * image.batch, count);
+        if (image.phases == side) {  // a line is one piece there
+            Columns column(image, image.padding);
+            for (std::int64_t line = 0; line < side; ++line, column.next())
+                visit(target, row + column.offset + chunk.first, line * pitch, chunk.run);
+            continue;
+        }
+        const std::int64_t tile = chunk.first / image.batch;
+        Columns column(image, image.padding + tile * side);
+        for (std::int64_t start = tile * image.batch; start < end; start += image.batch) {
+            const std::int64_t from = start > chunk.first ? start : chunk.first;
+            const std::int64_t count = least(start + image.batch, end) - from;
+            for (std::int64_t line = 0; line < side; ++line, column.next())
+                visit(target, row + column.offset + from - start, line * pitch + from - chunk.first, count);
+        }
     }
 }
 
-template <int STEP, class T>
-void write_tile_line(std::span<const Target<T>> targets, std::int64_t channel, std::int64_t y, std::int64_t width,
+template <class T>
+void write_tile_line(const Conv<T>& conv, std::int64_t channel, std::int64_t y, const Chunk& chunk, std::int64_t side,
                      const T* lines, std::int64_t pitch) {
     const auto write = [&](const Target<T>& target, std::int64_t to, std::int64_t from, std::int64_t count) {
         for (std::int64_t entry = 0; entry < count; entry += LANES<T>)
             store_first(target.values + to + entry, load(lines + from + entry), count - entry);
     };
-    for_each_piece<STEP>(targets, channel, y, width, pitch, write);
+    for_each_piece(conv.targets, channel, y, chunk, side, pitch, write);
 }
 
 // Of several readers' gradients the sum, in their order.
-template <int STEP, class T>
-void read_tile_line(std::span<const Target<T>> targets, std::int64_t channel, std::int64_t y, std::int64_t width,
+template <class T>
+void read_tile_line(const Conv<T>& conv, std::int64_t channel, std::int64_t y, const Chunk& chunk, std::int64_t side,
                     T* lines, std::int64_t pitch) {
     const auto read = [&](const Target<T>& target, std::int64_t from, std::int64_t to, std::int64_t count) {
-        const bool first = &target == targets.data();
+        const bool first = &target == conv.targets.data();
         for (std::int64_t entry = 0; entry < count; entry += LANES<T>) {
             const Vector<T> value = load(target.gradient + from + entry);
             store_first(lines + to + entry, first ? value : load(lines + to + entry) + value, count - entry);
         }
     };
-    for_each_piece<STEP>(targets, channel, y, width, pitch, read);
+    for_each_piece(conv.targets, channel, y, chunk, side, pitch, read);
 }
 
 // Whether lanes over rows waste less than lanes over tiles and samples.

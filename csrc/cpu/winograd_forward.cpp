@@ -3,103 +3,89 @@
 namespace fedlps::FEDLPS_ISA {
 namespace {
 
-template <class Form, class T>
-void transform_input(const Conv<T>& conv, const Tiling tiling) {
-    const Image in = conv.in;
-    const std::int64_t plane = tiling.plane(in.channels), row_stride = in.row_stride();
-    std::int64_t columns[Form::SIDE];
-    for (int column = 0; column < Form::SIDE; ++column) columns[column] = in.column(column);
-    // what a row's last vector writes too much, the next row, channel or plane overwrites
-    for (std::int64_t channel = 0; channel < in.channels; ++channel)
-        for (std::int64_t row = 0; row < tiling.rows; ++row) {
-            const T* input = conv.input + channel * in.channel_stride() + row * Form::STEP * row_stride;
-            T* tiles = conv.tiles + channel * tiling.pitch + row * tiling.run;
-            for (std::int64_t position = 0; position < tiling.run; position += LANES<T>)
-                two_sided<Form::INPUT, T>(
-                    [&](int y, int x) { return load(input + y * row_stride + columns[x] + position); },
-                    [&](int y, int x, Vector<T> value) {
-                        store_ahead(tiles + (y * Form::INPUT.ROWS + x) * plane + position, value);
-                    });
-        }
-}
-
 // A block of weights, transformed: [weight][channel][row].
 template <class Form, class T>
-void transform_weights(const Conv<T>& conv, Range rows, Range channels) {
-    const std::int64_t pitch = conv.in.channels * 9;
-    Strip<T> strip;
+void transform_weights(const Conv<T>& conv, const Tiling& tiling, Range rows, Range channels) {
+    constexpr int AREA = Form::KERNEL * Form::KERNEL;
+    const std::int64_t from_pitch = conv.in.channels * AREA, pitch = Tiling::padded(tiling.row_block);
+    const std::int64_t plane = Tiling::weight_plane(tiling.channel_block, tiling.row_block);
+    Strip<Form, T> strip;
     for (std::int64_t row = 0; row < rows.count; row += LANES<T>)
         for (std::int64_t channel = 0; channel < channels.count; channel += LANES<T>) {
             const std::int64_t some = least(channels.count - channel, LANES<T>);
-            transpose(conv.weight + (rows.first + row) * pitch + (channels.first + channel) * 9, pitch,
-                      least(rows.count - row, LANES<T>), some * 9, strip, LANES<T>);
+            transpose(conv.weight + (rows.first + row) * from_pitch + (channels.first + channel) * AREA, from_pitch,
+                      least(rows.count - row, LANES<T>), some * AREA, strip, LANES<T>);
             for (std::int64_t each = 0; each < some; ++each) {
-                const T* from = strip + each * 9 * LANES<T>;
-                T* to = conv.packed + (channel + each) * BLOCK + row;
+                const T* from = strip + each * AREA * LANES<T>;
+                T* to = conv.packed + (channel + each) * pitch + row;
                 two_sided<Form::WEIGHT, T>(
-                    [&](int y, int x) { return load(from + (y * 3 + x) * LANES<T>); },
-                    [&](int y, int x, Vector<T> value) { store(to + (y * Form::WEIGHT.ROWS + x) * WEIGHT_PLANE, value); });
+                    [&](int y, int x) { return load(from + (y * Form::KERNEL + x) * LANES<T>); },
+                    [&](int y, int x, Vector<T> value) { store(to + (y * Form::WEIGHT.ROWS + x) * plane, value); });
             }
         }
 }
 
-// The outputs of one row of tiles, with what is fused behind them, to where their readers find them.
+// The outputs of one row of tiles, [line][lane], with what is fused behind them, to where their readers find them.
 template <class Form, class T>
-void finish(const Conv<T>& conv, const Tiling tiling, std::int64_t channel, std::int64_t row, T* lines) {
-    const Vector<T> bias = conv.bias ? broadcast(conv.bias[channel]) : Vector<T>{}, scale = broadcast(conv.scale);
-    for (std::int64_t line = 0; line < Form::STEP * Form::STEP; ++line)
-        for (std::int64_t position = 0; position < tiling.run; position += LANES<T>) {
-            T* at = lines + line * tiling.line_pitch() + position;
-            Vector<T> value = (load(at) + bias) * scale;
-            if (conv.relu) {
-                const auto dead = value <= Vector<T>{};
-                value = dead ? Vector<T>{} : value;
-                if (conv.codes)
-                    store_first(code_line(conv, tiling, channel, row, line) + position,
-                                dead ? broadcast(static_cast<T>(DEAD)) : Vector<T>{}, tiling.run - position);
-            }
-            store(at, value);
+void finish(const Conv<T>& conv, const Tiling& tiling, const Chunk& chunk, std::int64_t channel, std::int64_t row, T* lines) {
+    const Vector<T> bias = conv.bias ? broadcast(conv.bias[channel]) : Vector<T>{};
+    const std::int64_t pitch = tiling.line_pitch(), side = Form::STEP / conv.pool;
+    T* finished_lines = conv.pool == 2 ? lines + Form::STEP * Form::STEP * pitch : lines;
+    for (std::int64_t line = 0; line < side * side; ++line) {
+        const T* from = lines + (conv.pool == 2 ? line / side * 2 * Form::STEP + line % side * 2 : line) * pitch;
+        T* to = finished_lines + line * pitch;
+        T* codes = conv.codes ? code_line(conv, tiling, chunk, channel, row, line) : nullptr;
+        for (std::int64_t position = 0; position < chunk.run; position += LANES<T>) {
+            Output<T> output{load(from + position), {}};
+            if (conv.pool == 2)
+                output = largest_of<T>(output.value, load(from + pitch + position),
+                                       load(from + Form::STEP * pitch + position),
+                                       load(from + (Form::STEP + 1) * pitch + position));
+            output = finished(conv, bias, output);
+            store(to + position, output.value);
+            if (codes) store_first(codes + position, output.code, chunk.run - position);
         }
-    for (std::int64_t y = 0; y < Form::STEP; ++y)
-        write_tile_line<Form::STEP>(conv.targets, channel, row * Form::STEP + y, conv.width,
-                                    lines + y * Form::STEP * tiling.line_pitch(), tiling.line_pitch());
+    }
+    for (std::int64_t y = 0; y < side; ++y)
+        write_tile_line(conv, channel, (chunk.first_row + row) * side + y, chunk, side, finished_lines + y * side * pitch,
+                        pitch);
 }
 
 template <class Form, class T>
-void forward(const Conv<T>& conv) {
-    const Tiling tiling = tiling_of(conv);
-    const std::int64_t value_plane = tiling.plane(conv.in.channels), sum_plane = tiling.plane(BLOCK);
-    const std::int64_t turned_plane = tiling.turned_plane(BLOCK);
+void forward_chunk(const Conv<T>& conv, const Tiling tiling, const Chunk chunk) {
+    const std::int64_t value_plane = tiling.plane(conv.in.channels), sum_plane = tiling.plane(tiling.row_block);
+    const std::int64_t weight_pitch = Tiling::padded(tiling.row_block), turned_plane = tiling.turned_plane(tiling.row_block);
+    const std::int64_t weight_plane = Tiling::weight_plane(tiling.channel_block, tiling.row_block);
+    const std::int64_t lanes = chunk.lanes();
+    const bool first_chunk = chunk.first_row == 0 && chunk.first == 0;
     T* sums = conv.partial;
     T* turned_sums = sums + Form::VALUES * sum_plane;
-    transform_input<Form>(conv, tiling);
-    for (Range rows{0, conv.rows}; rows.first < conv.rows; rows.first += BLOCK) {
-        rows.count = least(conv.rows - rows.first, BLOCK);
-        const bool turn = turned<T>(tiling.lanes, rows.count);
-        for (Range channels{0, 0}; channels.first < conv.in.channels; channels.first += BLOCK) {
-            channels.count = least(conv.in.channels - channels.first, BLOCK);
-            transform_weights<Form>(conv, rows, channels);
+    transform_input<Form>(conv, tiling, chunk);
+    for_each_block(conv.rows, tiling.row_block, [&](Range rows) {
+        const bool turn = turned<T>(lanes, rows.count);
+        for_each_block(conv.in.channels, tiling.channel_block, [&](Range channels) {
+            if (first_chunk || !tiling.once) transform_weights<Form>(conv, tiling, rows, channels);
             for (int number = 0; number < Form::TERMS; ++number) {
                 const Term term = Form::term(number);
                 const T* values = conv.tiles + term.value * value_plane + channels.first * tiling.pitch;
-                const T* weights = conv.packed + term.weight * WEIGHT_PLANE;
+                const T* weights = conv.packed + term.weight * weight_plane;
                 const bool add = channels.first > 0 || !term.first_of_sum;
                 if (turn)
-                    multiply<T>({values, tiling.pitch, weights, BLOCK, turned_sums + term.sum * turned_plane, BLOCK,
-                                 tiling.lanes, rows.count, channels.count, add});
+                    multiply<T>({values, tiling.pitch, weights, weight_pitch, turned_sums + term.sum * turned_plane,
+                                 weight_pitch, lanes, rows.count, channels.count, add});
                 else
-                    multiply<T>({weights, BLOCK, values, tiling.pitch, sums + term.sum * sum_plane, tiling.pitch,
-                                 rows.count, tiling.lanes, channels.count, add});
+                    multiply<T>({weights, weight_pitch, values, tiling.pitch, sums + term.sum * sum_plane, tiling.pitch,
+                                 rows.count, lanes, channels.count, add});
             }
-        }
+        });
         if (turn)
             for (int sum = 0; sum < Form::VALUES; ++sum)
-                transpose(turned_sums + sum * turned_plane, BLOCK, tiling.lanes, rows.count, sums + sum * sum_plane,
+                transpose(turned_sums + sum * turned_plane, weight_pitch, lanes, rows.count, sums + sum * sum_plane,
                           tiling.pitch);
         for (std::int64_t row = 0; row < rows.count; ++row)
-            for (std::int64_t tile_row = 0; tile_row < tiling.rows; ++tile_row) {
-                const T* from = sums + row * tiling.pitch + tile_row * tiling.run;
-                for (std::int64_t position = 0; position < tiling.run; position += LANES<T>)
+            for (std::int64_t tile_row = 0; tile_row < chunk.rows; ++tile_row) {
+                const T* from = sums + row * tiling.pitch + tile_row * chunk.run;
+                for (std::int64_t position = 0; position < chunk.run; position += LANES<T>)
                     two_sided<Form::OUTPUT, T>(
                         [&](int y, int x) {
                             return load_ahead(from + (y * Form::OUTPUT.COLUMNS + x) * sum_plane + position, LANES<T>);
@@ -107,16 +93,19 @@ void forward(const Conv<T>& conv) {
                         [&](int y, int x, Vector<T> value) {
                             store(conv.line + (y * Form::STEP + x) * tiling.line_pitch() + position, value);
                         });
-                finish<Form>(conv, tiling, rows.first + row, tile_row, conv.line);
+                finish<Form>(conv, tiling, chunk, rows.first + row, tile_row, conv.line);
             }
-    }
+    });
 }
 
 }  // namespace
 
 template <class T>
 void winograd_forward(const Conv<T>& conv) {
-    with_form(conv.method, [&]<class Form>(Form) { forward<Form>(conv); });
+    const Tiling tiling = tiling_of(conv);
+    with_form(conv.method, [&]<class Form>(Form) {
+        for_each_chunk(tiling, [&](const Chunk& chunk) { forward_chunk<Form>(conv, tiling, chunk); });
+    });
 }
 
 template void winograd_forward(const Conv<float>&);

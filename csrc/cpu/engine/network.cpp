@@ -88,9 +88,8 @@ Network<T>::Network(const Kernels<T>& kernels, const Program& program, std::span
             conv.rows = kept(layer.row_group, layer.rows);
             conv.kernel = is.kernel, conv.stride = is.stride, conv.pool = fused.pool;
             if (!linear)
-                conv.method = Tiling::best(is.kernel, is.stride, is.padding, conv.pool, in.channels, conv.rows, is.height,
-                                           is.width);
-            const Tiling tiling(conv.method, is.height, is.width, batch);
+                conv.method = Tiling::best(is.kernel, is.stride, is.padding, in.channels, conv.rows, is.height, is.width);
+            const Tiling tiling(conv.method, in.channels, conv.rows, is.height, is.width, batch, sizeof(T));
             const std::int64_t phases = conv.method == Method::direct ? conv.stride * conv.pool : tiling.step;
             conv.in = {in.channels, in.height, in.width, is.padding, phases, batch};
             conv.height = is.height / fused.pool, conv.width = is.width / fused.pool;
@@ -163,9 +162,8 @@ Network<T>::Network(const Kernels<T>& kernels, const Program& program, std::span
             most.partial = std::max(most.partial, sizes.partial);
             const bool direct = conv->method == Method::direct;
             if (training && direct) conv->expanded = arena.take(sizes.expanded);
-            if (training && !direct) conv->tiles = arena.scratch(sizes.tiles);
             if (!direct) most.expanded = std::max(most.expanded, sizes.expanded);
-            if (!training) most.tiles = std::max(most.tiles, sizes.tiles);
+            most.tiles = std::max(most.tiles, sizes.tiles);
         } else if (const Norm<T>* norm = std::get_if<Norm<T>>(&stage.work)) {
             most.line = std::max(most.line, norm->height * norm->width * batch + SLACK);
         } else {
@@ -180,9 +178,8 @@ Network<T>::Network(const Kernels<T>& kernels, const Program& program, std::span
     for (Stage& stage : stages_) {
         std::visit([&](auto& work) { work.line = line, work.targets = stage.targets; }, stage.work);
         if (Conv<T>* conv = std::get_if<Conv<T>>(&stage.work)) {
-            conv->packed = packed, conv->partial = partial;
+            conv->packed = packed, conv->partial = partial, conv->tiles = tiles;
             if (conv->method != Method::direct) conv->expanded = expanded;
-            if (!training) conv->tiles = tiles;
         }
     }
 }
@@ -231,9 +228,7 @@ void Network<T>::backward(T* gradient) {
         conv->weight_gradient = gradient + layer.weight;
         conv->bias_gradient = layer.bias < 0 ? nullptr : gradient + layer.bias;
         if (conv->method != Method::direct) {
-            kernels_.winograd_expand(*conv);
-            kernels_.winograd_weight_gradient(*conv);
-            if (conv->input_gradient) kernels_.winograd_input_gradient(*conv);
+            kernels_.winograd_gradients(*conv);
             continue;
         }
         const bool linear = conv->linear();

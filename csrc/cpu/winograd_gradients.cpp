@@ -1,0 +1,208 @@
+#include "cpu/winograd.h"
+
+namespace fedlps::FEDLPS_ISA {
+namespace {
+
+// The gradient of one row of tiles before what is fused behind it, [line][lane]; sums it for the bias.
+template <class Form, class T>
+void read_gradient(const Conv<T>& conv, const Tiling& tiling, const Chunk& chunk, std::int64_t channel, std::int64_t row,
+                   Vector<T>& bias) {
+    const std::int64_t pitch = tiling.line_pitch(), side = Form::STEP / conv.pool;
+    T* finished_lines = conv.pool == 2 ? conv.line + Form::STEP * Form::STEP * pitch : conv.line;
+    for (std::int64_t y = 0; y < side; ++y)
+        read_tile_line(conv, channel, (chunk.first_row + row) * side + y, chunk, side, finished_lines + y * side * pitch,
+                       pitch);
+    const Vector<T> scale = broadcast(conv.scale), dead = broadcast(static_cast<T>(DEAD));
+    for (std::int64_t line = 0; line < side * side; ++line) {
+        const T* from = finished_lines + line * pitch;
+        T* to = conv.line + (conv.pool == 2 ? line / side * 2 * Form::STEP + line % side * 2 : line) * pitch;
+        const T* codes = conv.codes ? code_line(conv, tiling, chunk, channel, row, line) : nullptr;
+        for (std::int64_t position = 0; position < chunk.run; position += LANES<T>) {
+            Vector<T> value = load_first(from + position, chunk.run - position) * scale;
+            const Vector<T> code = codes ? load(codes + position) : Vector<T>{};
+            value = code == dead ? Vector<T>{} : value;
+            bias += value;
+            if (conv.pool == 1) {
+                store(to + position, value);
+                continue;
+            }
+#pragma GCC unroll 4
+            for (int window = 0; window < 4; ++window)
+                store(to + (window / 2 * Form::STEP + window % 2) * pitch + position,
+                      code == broadcast(static_cast<T>(window)) ? value : Vector<T>{});
+        }
+    }
+}
+
+// The gradients of a chunk's outputs, transformed: [value][row][lane].
+template <class Form, class T>
+void expand(const Conv<T>& conv, const Tiling& tiling, const Chunk& chunk) {
+    const std::int64_t plane = tiling.plane(conv.rows);
+    const bool first_chunk = chunk.first_row == 0 && chunk.first == 0;
+    for (std::int64_t channel = 0; channel < conv.rows; ++channel) {
+        Vector<T> bias{};
+        for (std::int64_t row = 0; row < chunk.rows; ++row) {
+            read_gradient<Form>(conv, tiling, chunk, channel, row, bias);
+            T* to = conv.expanded + channel * tiling.pitch + row * chunk.run;
+            for (std::int64_t position = 0; position < chunk.run; position += LANES<T>)
+                two_sided<Form::OUTPUT.transposed(), T>(
+                    [&](int y, int x) {
+                        return load(conv.line + (y * Form::STEP + x) * tiling.line_pitch() + position);
+                    },
+                    [&](int y, int x, Vector<T> value) {
+                        store_ahead(to + (y * Form::OUTPUT.COLUMNS + x) * plane + position, value);
+                    });
+        }
+        if (conv.bias_gradient) conv.bias_gradient[channel] = (first_chunk ? T{0} : conv.bias_gradient[channel]) + sum<T>(bias);
+    }
+}
+
+// A block of the weights' gradient from that of what they were transformed to, [weight][channel][row].
+template <class Form, class T>
+void gather_weights_gradient(const Conv<T>& conv, const Tiling& tiling, const T* transformed, Range rows, Range channels) {
+    constexpr int AREA = Form::KERNEL * Form::KERNEL;
+    const std::int64_t to_pitch = conv.in.channels * AREA, pitch = Tiling::padded(tiling.row_block);
+    const std::int64_t plane = Tiling::weight_plane(tiling.channel_block, tiling.row_block);
+    Strip<Form, T> strip;
+    for (std::int64_t row = 0; row < rows.count; row += LANES<T>)
+        for (std::int64_t channel = 0; channel < channels.count; channel += LANES<T>) {
+            const std::int64_t some = least(channels.count - channel, LANES<T>);
+            for (std::int64_t each = 0; each < some; ++each) {
+                const T* from = transformed + (channel + each) * pitch + row;
+                T* to = strip + each * AREA * LANES<T>;
+                two_sided<Form::WEIGHT.transposed(), T>(
+                    [&](int y, int x) { return load(from + (y * Form::WEIGHT.ROWS + x) * plane); },
+                    [&](int y, int x, Vector<T> value) { store(to + (y * Form::KERNEL + x) * LANES<T>, value); });
+            }
+            transpose(strip, LANES<T>, some * AREA, least(rows.count - row, LANES<T>),
+                      conv.weight_gradient + (rows.first + row) * to_pitch + (channels.first + channel) * AREA, to_pitch);
+        }
+}
+
+template <class Form, class T>
+void weight_gradient(const Conv<T>& conv, const Tiling& tiling, const Chunk& chunk) {
+    const std::int64_t channel_pitch = Tiling::padded(conv.in.channels), row_pitch = Tiling::padded(tiling.row_block);
+    const std::int64_t value_plane = tiling.turned_plane(conv.in.channels), sum_plane = tiling.turned_plane(tiling.row_block);
+    const std::int64_t weight_plane = Tiling::weight_plane(tiling.channel_block, tiling.row_block);
+    const std::int64_t lanes = chunk.lanes();
+    const bool first_chunk = chunk.first_row == 0 && chunk.first == 0;
+    const bool last_chunk = chunk.first_row + chunk.rows == tiling.rows && chunk.first + chunk.run == tiling.run;
+    T* values = conv.partial;
+    T* sums = values + Form::VALUES * value_plane;
+    T* transformed = conv.packed + tiling.packed();
+    // sums run over the lanes: these come first
+    for (int value = 0; value < Form::VALUES; ++value)
+        transpose(conv.tiles + value * tiling.plane(conv.in.channels), tiling.pitch, conv.in.channels, lanes,
+                  values + value * value_plane, channel_pitch);
+    for_each_block(conv.rows, tiling.row_block, [&](Range rows) {
+        for (int sum = 0; sum < Form::VALUES; ++sum)
+            transpose(conv.expanded + sum * tiling.plane(conv.rows) + rows.first * tiling.pitch, tiling.pitch,
+                      rows.count, lanes, sums + sum * sum_plane, row_pitch);
+        for_each_block(conv.in.channels, tiling.channel_block, [&](Range channels) {
+            for (int number = 0; number < Form::TERMS; ++number) {
+                const Term term = Form::term(number);
+                multiply<T>({values + term.value * value_plane + channels.first, channel_pitch,
+                             sums + term.sum * sum_plane, row_pitch, transformed + term.weight * weight_plane, row_pitch,
+                             channels.count, rows.count, lanes, !term.first_of_weight || !first_chunk});
+            }
+            if (last_chunk) gather_weights_gradient<Form>(conv, tiling, transformed, rows, channels);
+        });
+    });
+}
+
+// A block of weights, transformed and turned: [weight][row][channel].
+template <class Form, class T>
+void transform_weights(const Conv<T>& conv, const Tiling& tiling, Range rows, Range channels) {
+    constexpr int AREA = Form::KERNEL * Form::KERNEL;
+    const std::int64_t pitch = Tiling::padded(tiling.channel_block);
+    const std::int64_t plane = Tiling::weight_plane(tiling.row_block, tiling.channel_block);
+    Strip<Form, T> strip;
+    for (std::int64_t row = 0; row < rows.count; ++row)
+        for (std::int64_t channel = 0; channel < channels.count; channel += LANES<T>) {
+            transpose(conv.weight + ((rows.first + row) * conv.in.channels + channels.first + channel) * AREA, AREA,
+                      least(channels.count - channel, LANES<T>), AREA, strip, LANES<T>);
+            T* to = conv.packed + row * pitch + channel;
+            two_sided<Form::WEIGHT, T>(
+                [&](int y, int x) { return load(strip + (y * Form::KERNEL + x) * LANES<T>); },
+                [&](int y, int x, Vector<T> value) { store(to + (y * Form::WEIGHT.ROWS + x) * plane, value); });
+        }
+}
+
+// Adds one channel's gradient of a chunk's tiles, which overlap.
+template <class Form, class T>
+void gather_tiles(const Conv<T>& conv, const Chunk& chunk, const T* tiles, std::int64_t plane, T* result) {
+    const Image in = conv.in;
+    const std::int64_t row_stride = in.row_stride();
+    std::int64_t columns[Form::SIDE];
+    for (int column = 0; column < Form::SIDE; ++column) columns[column] = in.column(column);
+    for (std::int64_t row = 0; row < chunk.rows; ++row)
+        for (std::int64_t position = 0; position < chunk.run; position += LANES<T>) {
+            const T* from = tiles + row * chunk.run + position;
+            T* to = result + (chunk.first_row + row) * Form::STEP * row_stride + chunk.first + position;
+            const std::int64_t lanes = chunk.run - position;
+            two_sided<Form::INPUT.transposed(), T>(
+                [&](int y, int x) { return load_ahead(from + (y * Form::INPUT.ROWS + x) * plane, lanes); },
+                [&](int y, int x, Vector<T> value) {
+                    T* at = to + y * row_stride + columns[x];
+                    store_first(at, load(at) + value, lanes);
+                });
+        }
+}
+
+template <class Form, class T>
+void input_gradient(const Conv<T>& conv, const Tiling& tiling, const Chunk& chunk) {
+    const std::int64_t sum_plane = tiling.plane(conv.rows), value_plane = tiling.plane(tiling.channel_block);
+    const std::int64_t weight_pitch = Tiling::padded(tiling.channel_block);
+    const std::int64_t weight_plane = Tiling::weight_plane(tiling.row_block, tiling.channel_block);
+    const std::int64_t turned_plane = tiling.turned_plane(tiling.channel_block), lanes = chunk.lanes();
+    const bool first_chunk = chunk.first_row == 0 && chunk.first == 0;
+    T* values = conv.partial;
+    T* turned_values = values + Form::VALUES * value_plane;
+    if (first_chunk)
+        for (std::int64_t entry = 0, size = conv.in.size(); entry < size; ++entry) conv.input_gradient[entry] = 0;
+    for_each_block(conv.in.channels, tiling.channel_block, [&](Range channels) {
+        const bool turn = turned<T>(lanes, channels.count);
+        for_each_block(conv.rows, tiling.row_block, [&](Range rows) {
+            if (first_chunk || !tiling.once) transform_weights<Form>(conv, tiling, rows, channels);
+            for (int number = 0; number < Form::TERMS; ++number) {
+                const Term term = Form::term(number);
+                const T* sums = conv.expanded + term.sum * sum_plane + rows.first * tiling.pitch;
+                const T* weights = conv.packed + term.weight * weight_plane;
+                const bool add = rows.first > 0 || !term.first_of_value;
+                if (turn)
+                    multiply<T>({sums, tiling.pitch, weights, weight_pitch, turned_values + term.value * turned_plane,
+                                 weight_pitch, lanes, channels.count, rows.count, add});
+                else
+                    multiply<T>({weights, weight_pitch, sums, tiling.pitch, values + term.value * value_plane,
+                                 tiling.pitch, channels.count, lanes, rows.count, add});
+            }
+        });
+        if (turn)
+            for (int value = 0; value < Form::VALUES; ++value)
+                transpose(turned_values + value * turned_plane, weight_pitch, lanes, channels.count,
+                          values + value * value_plane, tiling.pitch);
+        for (std::int64_t channel = 0; channel < channels.count; ++channel)
+            gather_tiles<Form>(conv, chunk, values + channel * tiling.pitch, value_plane,
+                               conv.input_gradient + (channels.first + channel) * conv.in.channel_stride());
+    });
+}
+
+}  // namespace
+
+template <class T>
+void winograd_gradients(const Conv<T>& conv) {
+    const Tiling tiling = tiling_of(conv);
+    with_form(conv.method, [&]<class Form>(Form) {
+        for_each_chunk(tiling, [&](const Chunk& chunk) {
+            expand<Form>(conv, tiling, chunk);
+            transform_input<Form>(conv, tiling, chunk);
+            weight_gradient<Form>(conv, tiling, chunk);
+            if (conv.input_gradient) input_gradient<Form>(conv, tiling, chunk);
+        });
+    });
+}
+
+template void winograd_gradients(const Conv<float>&);
+template void winograd_gradients(const Conv<double>&);
+
+}  // namespace fedlps::FEDLPS_ISA
