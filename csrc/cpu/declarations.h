@@ -66,6 +66,8 @@ double squares(std::int64_t, const T*);
 template <class T>
 void sgd(std::int64_t, double, double, double, double, const std::uint8_t*, const T*, T*, T*);
 template <class T>
+bool pulled_sgd(std::int64_t, std::int64_t, double, double, double, const T*, const T*, T*, T*);
+template <class T>
 bool finite(std::int64_t, const T*);
 template <class T>
 void row_sums(std::int64_t, std::int64_t, const T*, T*);

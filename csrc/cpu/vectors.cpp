@@ -57,6 +57,39 @@ void sgd(std::int64_t size, double lr, double weight_decay, double momentum, dou
 }
 
 template <class T>
+bool pulled_sgd(std::int64_t rows, std::int64_t columns, double lr, double weight_decay, double coefficient,
+                const T* reference, const T* gradient, T* weights, T* sums) {
+    const T rate = static_cast<T>(lr), decay = static_cast<T>(weight_decay), by = static_cast<T>(coefficient);
+    Vector<T> lost{};  // not a number where a weight is not finite
+    T lost_rest{};
+    const auto stepped = [&](auto weight, auto old, auto towards) {
+        return weight - rate * (towards + by * (weight - old) + decay * weight);
+    };
+    for (std::int64_t row = 0; row < rows; ++row, gradient += columns, weights += columns) {
+        const T* old = reference ? reference + row * columns : weights;
+        Vector<T> parts{};
+        std::int64_t column = 0;
+        for (; column + LANES<T> <= columns; column += LANES<T>) {
+            const Vector<T> weight = load(weights + column);
+            parts += weight < Vector<T>{} ? -weight : weight;
+            const Vector<T> next = stepped(weight, load(old + column), load(gradient + column));
+            lost += next - next;
+            store(weights + column, next);
+        }
+        T total = sum<T>(parts);
+        for (; column < columns; ++column) {
+            const T weight = weights[column];
+            total += weight < 0 ? -weight : weight;
+            const T next = stepped(weight, old[column], gradient[column]);
+            lost_rest += next - next;
+            weights[column] = next;
+        }
+        if (sums) sums[row] += total;
+    }
+    return sum<T>(lost) + lost_rest == 0;
+}
+
+template <class T>
 bool finite(std::int64_t size, const T* values) {
     Vector<T> sums{};
     std::int64_t entry = 0;
@@ -128,6 +161,9 @@ template double squares(std::int64_t, const float*);
 template double squares(std::int64_t, const double*);
 template void sgd(std::int64_t, double, double, double, double, const std::uint8_t*, const float*, float*, float*);
 template void sgd(std::int64_t, double, double, double, double, const std::uint8_t*, const double*, double*, double*);
+template bool pulled_sgd(std::int64_t, std::int64_t, double, double, double, const float*, const float*, float*, float*);
+template bool pulled_sgd(std::int64_t, std::int64_t, double, double, double, const double*, const double*, double*,
+                         double*);
 template bool finite(std::int64_t, const float*);
 template bool finite(std::int64_t, const double*);
 template void row_sums(std::int64_t, std::int64_t, const float*, float*);

@@ -79,6 +79,32 @@ void Frame<T>::absolute_sums(std::span<T> sums) const {
 }
 
 template <class T>
+bool Frame<T>::plain_step(const T* gradient, std::span<T> sums) {
+    std::copy(outside_.begin(), outside_.end(), sums.begin());
+    const T* reference = references.empty() ? nullptr : references.front().data();
+    const double coefficient = references.empty() ? 0.0 : job_.pulls.front().coefficient;
+    bool finite = true;
+    const auto step = [&](std::int64_t rows, std::int64_t columns, std::int64_t first, T* into) {
+        finite &= kernels_.pulled_sgd(rows, columns, job_.lr, job_.weight_decay, coefficient,
+                                      reference ? reference + first : nullptr, gradient + first, weights.data() + first,
+                                      into);
+    };
+    std::vector<T> rows;
+    for (std::size_t number = 0; number < layout_.layers.size(); ++number) {
+        const std::int64_t group = program_.layout.layers[number].row_group;
+        const CompactLayer& held = layout_.layers[number];
+        rows.assign(held.rows, T{0});
+        step(held.rows, held.width(), held.weight, rows.data());
+        for (const std::int64_t vector : {held.bias, held.scale, held.shift})
+            if (vector >= 0) step(1, held.rows, vector, nullptr);
+        if (group < 0 || outside_.empty()) continue;
+        const std::int64_t first = program_.layout.groups[group];
+        for (std::int64_t row = 0; row < held.rows; ++row) sums[first + job_.kept[first + row]] += rows[row];
+    }
+    return finite;
+}
+
+template <class T>
 void Frame<T>::add_to(const T* values, std::span<T> full) const {
     for_each_entry([&](std::int64_t compact, std::int64_t flat) { full[flat] += values[compact]; });
 }

@@ -24,6 +24,9 @@ class Frame {
     const std::uint8_t* mask() const { return mask_.empty() ? nullptr : mask_.data(); }
     // Sums of |weights| over each unit's rows, kept columns or not: (U).
     void absolute_sums(std::span<T> sums) const;
+    // The same sums, and in the same pass over the weights a step without momentum, mask, clipping or penalty, with one
+    // pull at most. Returns whether all weights are finite behind it.
+    bool plain_step(const T* gradient, std::span<T> sums);
     // Adds values of the kept entries to a full vector.
     void add_to(const T* values, std::span<T> full) const;
     // units += weights * gradient, summed over each kept unit's row and bias, or its scale and shift where a norm

@@ -15,6 +15,7 @@ Training<T>::Training(const Kernels<T>& kernels, const Program& program, const S
       ran_(job.passes.size()), total_(frame_.size()) {
     samples_.gather(kernels, source, job.samples, program.channels, program.height * program.width);
     for (const PassTerm& pass : job.passes) partial_ = partial_ || pass.narrowed;
+    plain_ = job.pulls.size() <= 1 && job.velocity.empty() && job.mask.empty() && !partial_ && job.penalty == 0 && job.clip == 0;
     const auto units = static_cast<std::size_t>(program.units());
     if (job.learned) {
         for (std::vector<T>* vector : {&unit_gradient_, &sums_, &next_redundancy_, &scores_}) vector->resize(units);
@@ -41,11 +42,16 @@ void Training<T>::step(std::int64_t number) {
     if (!job_.kept_by_step.empty()) std::copy(job_.kept.begin(), job_.kept.end(), &job_.kept_by_step[number * units]);
     ++job_.told[STEPS];
     // the importance reads the weights of before the update
-    if (job_.learned) frame_.absolute_sums(sums_);
-    update();
+    bool finite = std::isfinite(loss_);
+    if (plain_) {
+        finite &= frame_.plain_step(total_.data(), sums_);
+    } else {
+        if (job_.learned) frame_.absolute_sums(sums_);
+        update();
+        finite = finite && kernels_.finite(frame_.size(), frame_.weights.data());
+    }
     if (job_.learned) learn(sums_);
-    const bool finite = std::isfinite(loss_) && kernels_.finite(frame_.size(), frame_.weights.data()) &&
-                        kernels_.finite(units, job_.redundancy.data());
+    finite = finite && kernels_.finite(units, job_.redundancy.data());
     if (!finite)
         job_.told[DIVERGED] = 1;
     else if (job_.learned)

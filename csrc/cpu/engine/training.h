@@ -58,6 +58,7 @@ class Training {
     std::vector<T> total_, weights_at_, unit_gradient_, sums_, next_redundancy_, scores_, log_probabilities_;
     std::vector<std::uint8_t> touched_;
     bool partial_ = false;  // the step touches touched_ only
+    bool plain_ = false;    // one pass over the weights makes the step
     std::vector<std::int64_t> labels_;
     std::vector<std::int32_t> selected_;
     double loss_ = 0, squares_ = 0;
