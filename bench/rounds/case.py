@@ -1,18 +1,20 @@
 """The workload: clients of unequal ratios on images of their own, and what a loop over them leaves."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
+from fedlps.cost import executed_flops, submodel_weights
 from fedlps.data import Dataset, SampleStore
 from fedlps.data.dataset import Samples
 from fedlps.engine.cohort import Cohort, cohort
 from fedlps.engine.plan import Hold, Job, Learned, Plan, Pull, Segment
 from fedlps.engine.result import LocalResult, whole
-from fedlps.models import mnist_cnn
+from fedlps.models import mnist_cnn, vgg11
 from fedlps.program import Program, initial_parameters
 from fedlps.trace import derive
 from fedlps_kernels import Layout, unit_abs_sum
@@ -22,14 +24,6 @@ UNEQUAL = tuple(ratio for ratio in RATIOS for _ in range(2))
 EQUAL = (1.0,) * 10
 SEGMENT = Segment(lr=0.1, weight_decay=1.2e-6)  # of the preset mnist
 MU = STRENGTH = 1.0  # objective.mu and objective.lambda
-
-
-@dataclass(frozen=True)
-class Network:
-    """A chain without norms, and the shape of its samples."""
-
-    module: nn.Sequential
-    shape: tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -64,11 +58,52 @@ class Trained:
     changes: int
 
 
+def digits(shape: tuple[int, int, int], classes: int, count: int) -> Dataset:
+    """Digits of a kind: per class a pattern of bright pixels, of which each image lacks some, in a frame of zeros.
+
+    As in MNIST a fifth of the pixels are not zero, and pooling windows are equal throughout.
+    """
+    rng = numpy.random.default_rng(0)
+    labels = rng.integers(classes, size=count)
+    patterns = rng.random((classes, *shape)) < 0.5
+    bright = rng.integers(1, 256, size=(count, *shape)) * (rng.random((count, *shape)) < 0.8)
+    pixels = (patterns[labels] * bright).astype(numpy.uint8)
+    frame = max(1, shape[1] // 7)
+    pixels[:, :, :frame] = pixels[:, :, -frame:] = 0
+    pixels[:, :, :, :frame] = pixels[:, :, :, -frame:] = 0
+    return _dataset(pixels, labels, classes, 33.3, 78.6)
+
+
+def photographs(shape: tuple[int, int, int], classes: int, count: int) -> Dataset:
+    """Photographs of a kind: per class a pattern under noise of each image's own; no two places are equal."""
+    rng = numpy.random.default_rng(0)
+    labels = rng.integers(classes, size=count)
+    patterns = rng.integers(256, size=(classes, *shape))
+    pixels = ((patterns[labels] + rng.integers(256, size=(count, *shape))) // 2).astype(numpy.uint8)
+    return _dataset(pixels, labels, classes, 127.5, 52.0)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A chain, the shape of its samples, and what they show."""
+
+    module: nn.Sequential
+    shape: tuple[int, int, int]
+    images: Callable[[tuple[int, int, int], int, int], Dataset] = digits
+
+
 def mnist_network() -> Network:
     """The paper's network for MNIST."""
     module = mnist_cnn((1, 28, 28), 10)
     assert isinstance(module, nn.Sequential)
     return Network(module, (1, 28, 28))
+
+
+def vgg_network() -> Network:
+    """The paper's network for CIFAR-10: eight convolutions, a norm behind each."""
+    module = vgg11((3, 32, 32), 10)
+    assert isinstance(module, nn.Sequential)
+    return Network(module, (3, 32, 32), photographs)
 
 
 def fedlps_case(
@@ -115,35 +150,27 @@ def fedavg_case(
     return _with(case, tuple(Job(client, hold, (SEGMENT,)) for client in range(clients)))
 
 
-def images(shape: tuple[int, int, int], classes: int, count: int) -> Dataset:
-    """Digits of a kind: per class a pattern of bright pixels, of which each image lacks some, in a frame of zeros.
-
-    As in MNIST a fifth of the pixels are not zero, and pooling windows are equal throughout.
-    """
-    rng = numpy.random.default_rng(0)
-    labels = rng.integers(classes, size=count)
-    patterns = rng.random((classes, *shape)) < 0.5
-    bright = rng.integers(1, 256, size=(count, *shape)) * (rng.random((count, *shape)) < 0.8)
-    pixels = (patterns[labels] * bright).astype(numpy.uint8)
-    frame = max(1, shape[1] // 7)
-    pixels[:, :, :frame] = pixels[:, :, -frame:] = 0
-    pixels[:, :, :, :frame] = pixels[:, :, :, -frame:] = 0
-    both = Samples(pixels, labels.astype(numpy.int64))
-    return Dataset("synthetic", both, both, classes, numpy.full(shape[0], 33.3), numpy.full(shape[0], 78.6))
-
-
-def unfolded(case: Case, result: LocalResult) -> list[Trained]:
+def unfolded(case: Case, result: LocalResult) -> Iterator[Trained]:
     """An executor's result in the form of a loop's; entries outside the submodels are those received."""
-    clients = []
     for row, (kept, counts) in enumerate(zip(result.submodels.kept, result.submodels.counts, strict=True)):
         entries = case.layout.entries(kept, counts)
         parameters = case.parameters.clone()
         parameters[entries] = result.submodels.parameters[row, : len(entries)]
-        clients.append(Trained(parameters, result.redundancy[row], float(result.losses[row]), 0))
-    return clients
+        yield Trained(parameters, result.redundancy[row], float(result.losses[row]), 0)
 
 
-def differences(case: Case, trained: Sequence[Trained], result: LocalResult) -> dict[str, list[float]]:
+def flops(case: Case) -> float:
+    """What the clients' submodels multiply and add in one call."""
+    return float(
+        sum(
+            executed_flops(case.program, submodel_weights(case.program, job.hold.counts))
+            * sum(map(len, case.batches(job.client)))
+            for job in case.plan.jobs
+        )
+    )
+
+
+def differences(case: Case, trained: Iterable[Trained], result: LocalResult) -> dict[str, list[float]]:
     """How far every client is from an executor's result: parameters relative to the norm of the round's change,
     redundancies and losses relative to 1.
     """
@@ -160,10 +187,17 @@ def differences(case: Case, trained: Sequence[Trained], result: LocalResult) -> 
     return found
 
 
+def _dataset(
+    pixels: NDArray[numpy.uint8], labels: NDArray[numpy.int64], classes: int, mean: float, deviation: float
+) -> Dataset:
+    both, channels = Samples(pixels, labels.astype(numpy.int64)), pixels.shape[1]
+    return Dataset("synthetic", both, both, classes, numpy.full(channels, mean), numpy.full(channels, deviation))
+
+
 def _case(clients: int, network: Network, samples: int, epochs: int, batch: int, dtype: torch.dtype) -> Case:
     program = derive(network.module, network.shape)
     floating = numpy.float64 if dtype == torch.float64 else numpy.float32
-    store = SampleStore(images(network.shape, program.classes, clients * samples), floating)
+    store = SampleStore(network.images(network.shape, program.classes, clients * samples), floating)
     everything = numpy.arange(clients * samples)
     inputs, labels = store.batch(everything)
     return Case(

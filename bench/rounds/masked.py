@@ -1,14 +1,15 @@
 """The dense-masked loop: full-width modules, 0/1 gates on the units, automatic differentiation, in-place SGD."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from bench.rounds.case import Case, Trained
-from bench.rounds.flat import bind, padded, rates, smallest
-from fedlps.engine.plan import Hold, Job, Learned
+from bench.rounds.flat import bind, rates, smallest
+from fedlps.engine.plan import Job, Learned
 
 
 class Masked:
@@ -19,16 +20,22 @@ class Masked:
         self.module = copy.deepcopy(case.module).to(case.parameters.dtype)
         self.flat = case.parameters.clone()
         self.everything = tuple(group.units for group in case.program.groups)
-        self.gradient = bind(self.module, case.program, self.everything, self.flat)
+        self.gradient = torch.zeros_like(self.flat)
+        bind(self.module, case.program, self.everything, self.flat, self.gradient)
         self.edges = case.layout.groups.tolist()
         self.gates = torch.ones_like(self.flat[: case.program.units])
+        self.mask = torch.ones_like(self.flat)
         self.thinned = [layer for layer in case.program.layers if layer.row_group >= 0]
         self.weights = [self.module.get_submodule(layer.name).weight for layer in self.thinned]
         self.steps = self._gated_steps()
 
     def train(self) -> list[Trained]:
         """Every client's round, from the received parameters."""
-        return [self._client(job) for job in self.case.plan.jobs]
+        return [replace(own, parameters=own.parameters.clone()) for own in self.clients()]
+
+    def clients(self) -> Iterator[Trained]:
+        """One client after the other behind its last step; its parameters are the loop's own, until the next."""
+        return map(self._client, self.case.plan.jobs)
 
     def evaluate(
         self, parameters: torch.Tensor, gates: torch.Tensor, samples: Sequence[torch.Tensor]
@@ -53,8 +60,10 @@ class Masked:
         redundancy = learned.redundancy.clone()
         moves = rates(case.program, segment.lr, learned.strength, self.flat.dtype)
         kept = smallest(redundancy, job.hold.counts, self.edges)
-        mask, losses, changes = self._keep(kept, job.hold), [], 0
+        self._keep(kept)
+        losses, changes = [], 0
         self.flat.copy_(case.parameters)
+        decay = segment.weight_decay + sum(pull.coefficient for pull in job.pulls)
         for batch in case.batches(job.client):
             loss = nn.functional.cross_entropy(self._forward(case.inputs[batch]), case.labels[batch])
             loss.backward()
@@ -63,23 +72,31 @@ class Masked:
                 sums = torch.cat([weight.abs().flatten(1).sum(1) for weight in self.weights])
                 redundancy.lerp_(torch.sigmoid(sums.neg_()), moves)
                 for pull in job.pulls:
-                    self.gradient.add_(self.flat - pull.reference, alpha=pull.coefficient)
-                self.gradient.add_(self.flat, alpha=segment.weight_decay)
-                self.flat.addcmul_(self.gradient, mask, value=-segment.lr)
+                    self.gradient.sub_(pull.reference, alpha=pull.coefficient)
+                self.gradient.add_(self.flat, alpha=decay)
+                self.flat.addcmul_(self.gradient, self.mask, value=-segment.lr)
                 self.gradient.zero_()
             losses.append(loss.detach())
             chosen = smallest(redundancy, job.hold.counts, self.edges)
             if not torch.equal(chosen, kept):
                 kept, changes = chosen, changes + 1
-                mask = self._keep(kept, job.hold)
-        return Trained(self.flat.clone(), redundancy, float(torch.stack(losses).mean()), changes)
+                self._keep(kept)
+        return Trained(self.flat, redundancy, float(torch.stack(losses).mean()), changes)
 
-    def _keep(self, kept: torch.Tensor, hold: Hold) -> torch.Tensor:
-        """Gates these units; returns the mask of their entries, (P,)."""
+    def _keep(self, kept: torch.Tensor) -> None:
+        """Gates these units, and masks their entries."""
         self.gates.zero_()[kept] = 1
-        mask = torch.zeros_like(self.flat)
-        mask[self.case.layout.entries(padded(kept, hold.counts, self.edges), torch.tensor(hold.counts))] = 1
-        return mask
+        for layer in self.case.program.layers:
+            rows, columns = self._gate(layer.row_group, layer.rows), self._gate(layer.column_group, layer.columns)
+            place = slice(layer.weight, layer.weight + layer.rows * layer.fan_in)
+            self.mask[place].view(layer.rows, layer.columns, -1).copy_((rows[:, None] * columns)[:, :, None])
+            for vector in (layer.bias, layer.scale, layer.shift):
+                if vector is not None:
+                    self.mask[vector : vector + layer.rows] = rows
+
+    def _gate(self, group: int, units: int) -> torch.Tensor:
+        """A view of the gates of a group; ones where all units are kept, always."""
+        return self.gates.new_ones(units) if group < 0 else self.gates[self.edges[group] : self.edges[group + 1]]
 
     def _forward(self, x: torch.Tensor) -> torch.Tensor:
         for step, gate in self.steps:
@@ -89,7 +106,7 @@ class Masked:
     def _gated_steps(self) -> list[tuple[nn.Module, torch.Tensor | None]]:
         """The steps, each with the gate of its outputs.
 
-        A layer is gated behind its pooling and ReLU, where the outputs are fewest; the gradients are the same.
+        A layer is gated behind its norm, pooling and ReLU, where the outputs are fewest; the gradients are the same.
         """
         steps: list[tuple[nn.Module, torch.Tensor | None]] = []
         gate: torch.Tensor | None = None
@@ -99,7 +116,7 @@ class Masked:
                 steps[-1] = (steps[-1][0], gate)
                 gate = None
             if name in groups:
-                own = self.gates[self.edges[groups[name]] : self.edges[groups[name] + 1]]
+                own = self._gate(groups[name], len(step.weight))
                 gate = own[:, None, None] if isinstance(step, nn.Conv2d) else own
             steps.append((step, None))
         return steps

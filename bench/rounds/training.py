@@ -3,23 +3,21 @@
 Save with --benchmark-json=bench/results/training.json. Two threads need two idle cores.
 """
 
-import statistics
 from collections.abc import Callable
 
 import pytest
 import torch
 
-from bench.rounds.case import UNEQUAL, Case, Trained, differences, fedavg_case, fedlps_case, unfolded
+from bench.rounds.case import UNEQUAL, Case, Trained, fedavg_case, fedlps_case, flops, unfolded
 from bench.rounds.compact import Compact
-from bench.rounds.engine import definition, engine, instructions, torch_threads
+from bench.rounds.engine import engine, instructions, torch_threads
+from bench.rounds.equality import Train, check
 from bench.rounds.masked import Masked
 from bench.rounds.measure import Claim, compare
 from bench.rounds.vmapped import Vmapped
-from fedlps.cost import executed_flops, submodel_weights
 from fedlps.engine.result import LocalResult
 
 REPEATS = 10
-Train = Callable[[], list[Trained]]
 
 
 def on(threads: int, train: Train) -> Train:
@@ -48,31 +46,9 @@ def engines(case: Case) -> dict[str, Callable[[], LocalResult]]:
     }
 
 
-def check(case: Case, loops: dict[str, Train]) -> None:
-    """Each engine and each loop against the definition; nothing is timed that computes something else.
-
-    In float32 a ReLU or a pooling window may decide otherwise where two values nearly agree, which moves a client by up
-    to some hundredths (torch's own loops too); of ten clients that happens to few.
-    """
-    wanted = definition(case).train(case.parameters, case.plan, case.cohort)
-    ours = {name: lambda call=call: unfolded(case, call()) for name, call in engines(case).items()}
-    exact = case.parameters.dtype == torch.float64
-    for name, train in (ours | loops).items():
-        for what, clients in differences(case, train(), wanted).items():
-            apart = f"{name}: {what} of the clients differ by {clients}"
-            assert max(clients) <= (1e-10 if exact else 1e-1), apart
-            assert statistics.median(clients) <= (1e-10 if exact else 1e-5), apart
-
-
-def flops(case: Case) -> float:
-    """What the clients' submodels multiply and add in one call."""
-    return float(
-        sum(
-            executed_flops(case.program, submodel_weights(case.program, job.hold.counts))
-            * sum(map(len, case.batches(job.client)))
-            for job in case.plan.jobs
-        )
-    )
+def trainings(case: Case, loops: dict[str, Train]) -> dict[str, Train]:
+    """The engines, in the form of loops, and the loops."""
+    return {name: lambda call=call: list(unfolded(case, call())) for name, call in engines(case).items()} | loops
 
 
 @pytest.mark.parametrize("batch", [32, 20])
@@ -88,10 +64,10 @@ def test_unequal_clients(benchmark, batch):
         }
 
     exact = fedlps_case(UNEQUAL, batch=batch, dtype=torch.float64, tied=True)
-    check(exact, loops(exact))
+    check(exact, trainings(exact, loops(exact)))
     case = fedlps_case(UNEQUAL, batch=batch)
     timed = loops(case)
-    check(case, timed)
+    check(case, trainings(case, timed))
     print(f"\nchanges of the selection per client: {[own.changes for own in timed['compact, 1 thread']()]}")
     ours, masked, compact = "engine, 1 thread", "masked, 1 thread", "compact, 1 thread"
     claims = [
@@ -118,10 +94,10 @@ def test_equal_clients(benchmark):
         }
 
     exact = fedavg_case(dtype=torch.float64)
-    check(exact, {"loop": Compact(exact).train, "vmap": Vmapped(exact, compiled=False).train})
+    check(exact, trainings(exact, {"loop": Compact(exact).train, "vmap": Vmapped(exact, compiled=False).train}))
     case = fedavg_case()
     timed = loops(case)
-    check(case, timed)
+    check(case, trainings(case, timed))
     single = ["loop, 1 thread", "compiled vmap, 1 thread"]
     ours, both = "engine, 1 thread", [*single, "loop, 2 threads", "compiled vmap, 2 threads"]
     claims = [

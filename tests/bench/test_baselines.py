@@ -1,13 +1,13 @@
 """The loops that the round benchmarks compare with compute what the reference executor computes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 
-from bench.rounds.case import Case, Network, Trained, differences, fedavg_case, fedlps_case
+from bench.rounds.case import Case, Network, Trained, differences, fedavg_case, fedlps_case, photographs
 from bench.rounds.compact import Compact
 from bench.rounds.engine import definition, torch_threads
 from bench.rounds.masked import Masked
@@ -33,8 +33,21 @@ def network() -> Network:
     return Network(chain(SHAPE, [*features, ["flatten"], ["linear", 7], ["relu"], ["linear", 3]]), SHAPE)
 
 
-def unequal() -> Case:
-    return fedlps_case((1.0, 0.5, 0.25, 0.125), network(), tied=True, **TINY)
+def normed() -> Network:
+    block = (["norm"], ["relu"], ["maxpool", 2])
+    features = (["conv", 6, 3, 1, 1], *block, ["conv", 8, 3, 1, 0], *block[:2])
+    return Network(chain(SHAPE, [*features, ["flatten"], ["linear", 3]]), SHAPE, photographs)
+
+
+def unequal(model: Network | None = None) -> Case:
+    return fedlps_case((1.0, 0.5, 0.25, 0.125), model or network(), tied=True, **TINY)
+
+
+def compact(layout: torch.memory_format) -> Callable[[Case], Compact]:
+    return lambda case: Compact(case, [layout for _ in case.plan.jobs])
+
+
+LOOPS = {"masked": Masked, "NCHW": compact(torch.contiguous_format), "channels last": compact(torch.channels_last)}
 
 
 def wanted(case: Case) -> LocalResult:
@@ -49,9 +62,10 @@ def check(case: Case, trained: list[Trained], result: LocalResult) -> None:
         torch.testing.assert_close(own.parameters, parameters, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("loop", [Masked, Compact])
-def test_a_loop_over_unequal_clients(loop: type[Masked] | type[Compact]) -> None:
-    case = unequal()
+@pytest.mark.parametrize("model", [network, normed])
+@pytest.mark.parametrize("loop", LOOPS.values(), ids=list(LOOPS))
+def test_a_loop_over_unequal_clients(loop: Callable[[Case], Masked | Compact], model: Callable[[], Network]) -> None:
+    case = unequal(model())
     result = wanted(case)
     changes = [sum(not torch.equal(*pair) for pair in pairwise(kept)) for kept in result.probes["kept"]]
     trained = loop(case).train()
@@ -59,7 +73,9 @@ def test_a_loop_over_unequal_clients(loop: type[Masked] | type[Compact]) -> None
     assert changes[0] == 0
     assert all(changes[1:])
     assert sum(own.changes for own in trained) >= sum(changes)  # the loops also look after the last step
-    again = loop(case).train()
+    made = loop(case)
+    made.train()
+    again = made.train()
     assert all(torch.equal(one.parameters, other.parameters) for one, other in zip(trained, again, strict=True))
 
 
