@@ -69,11 +69,15 @@ def compare(benchmark: Any, calls: Calls, claims: Sequence[Claim], *, repeats: i
 
     flops: what one call multiplies and adds, gradients included. The first call is what pytest-benchmark itself times.
     """
-    times = interleaved(calls, repeats)
-    first, *_ = calls
-    ceiling = products_per_second()
+    report(benchmark, interleaved(calls, repeats), claims, flops=flops)
+    benchmark.pedantic(next(iter(calls.values())), rounds=min(repeats, 5))
+
+
+def report(benchmark: Any, times: Mapping[str, Times], claims: Sequence[Claim], *, flops: float) -> None:
+    """Prints times and claims, and leaves them in the benchmark's JSON; ratios are to the first."""
+    first, ceiling = next(iter(times)), products_per_second()
     print(f"\n{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, {backends()[0].cpu}")
-    print(f"one thread multiplies matrices at {ceiling / 1e9:.0f} GFLOP/s; {repeats} rounds")
+    print(f"one thread multiplies matrices at {ceiling / 1e9:.0f} GFLOP/s; {len(times[first].wall)} rounds")
     print(f"{'':>28} {'minimum ms':>11} {'median ms':>11} {'cpu ms':>10} {'ratio':>8} {'GFLOP/s':>8}")
     for name, own in times.items():
         ratio, rate = own.median / times[first].median, flops / own.minimum / 1e9
@@ -96,7 +100,6 @@ def compare(benchmark: Any, calls: Calls, claims: Sequence[Claim], *, repeats: i
         print(f"{claim.name}: {median:.2f}x by medians, {minimum:.2f}x by minima ({asked}): {verdict}")
         benchmark.extra_info[claim.name] = {"median": median, "minimum": minimum, "verdict": verdict}
     benchmark.extra_info["matrix_product_gflop_per_s"] = ceiling / 1e9
-    benchmark.pedantic(calls[first], rounds=min(repeats, 5))
 
 
 def _seconds(call: Callable[[], object]) -> tuple[float, float]:
