@@ -57,12 +57,10 @@ def advance(loop: Loop) -> int:
 
 
 def further(long: Times, short: Times) -> Times:
-    """As many steps as a short round has, without what a round costs besides."""
+    """As many steps as a short round has, without what a round costs besides: fastest less fastest, and so on."""
     parts = (LONG - SHORT) / SHORT
-    wall, cpu = (
-        [(more - less) / parts for more, less in zip(getattr(long, kind), getattr(short, kind), strict=True)]
-        for kind in ("wall", "cpu")
-    )
+    pairs = ((long.wall, short.wall), (long.cpu, short.cpu))
+    wall, cpu = ([(b - a) / parts for b, a in zip(sorted(more), sorted(less), strict=True)] for more, less in pairs)
     return Times(wall, cpu)
 
 
