@@ -104,6 +104,7 @@ Job<T> job_of(const py::dict& given) {
     job.kept_by_step = array<std::int32_t>(given, "kept_by_step");
     job.gradients = array<T>(given, "gradients");
     job.first_gradient = array<T>(given, "first_gradient");
+    job.compact = array<T>(given, "compact");
     job.told = array<std::int64_t>(given, "told");
     return job;
 }

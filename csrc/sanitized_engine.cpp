@@ -106,7 +106,7 @@ struct Client {
     std::vector<std::int64_t> samples, edges{0}, told = std::vector<std::int64_t>(4);
     std::vector<std::int32_t> counts, kept, kept_by_step;
     std::vector<std::uint8_t> mask;
-    std::vector<T> parameters, reference, velocity, redundancy, gradients, first_gradient;
+    std::vector<T> parameters, reference, velocity, redundancy, gradients, first_gradient, compact;
     std::vector<double> losses, squares, scale;
     Job<T> job{};
 
@@ -128,7 +128,8 @@ struct Client {
 
         job.samples = samples, job.edges = edges, job.epoch_steps = draw(1, steps), job.last_step = steps;
         job.counts = counts, job.kept = kept, job.exits = draw(1, static_cast<std::int64_t>(program.exits.size()));
-        job.parameters = parameters, job.redundancy = redundancy, job.told = told;
+        compact.resize(CompactLayout(program.layout, counts).size);
+        job.parameters = parameters, job.compact = compact, job.redundancy = redundancy, job.told = told;
         job.losses = losses, job.squares = squares, job.kept_by_step = kept_by_step;
         job.lr = 0.1, job.weight_decay = 0.01, job.mutual = 0.5;
         if (draw.coin()) job.pulls.push_back({0.1, reference});

@@ -15,7 +15,7 @@ from fedlps.engine.native_samples import native_samples
 from fedlps.engine.plan import Hold, Job, Learned, Plan, Probe, Segment
 from fedlps.engine.result import Evaluation, LocalResult, Part, Samples, Submodels
 from fedlps.program import Program
-from fedlps_kernels import gather_weights, native
+from fedlps_kernels import native, select_units
 
 
 class CpuExecutor:
@@ -56,13 +56,12 @@ class CpuExecutor:
         batches = [list(cohort.batches(job.client)) for job in plan.jobs]
         used = [indices for client in batches for indices in client]
         source, places = native_samples(self.samples, used, "train", self.dtype)
-        jobs = [
-            NativeJob(
-                *(self.program, self.layout, job, global_parameters),
-                *(own, int(cohort.epoch_steps[job.client]), plan.probes, places),
+        jobs = []
+        for planned, own, kept in zip(plan.jobs, batches, self._first_units(plan), strict=True):
+            epoch = int(cohort.epoch_steps[planned.client])
+            jobs.append(
+                NativeJob(self.program, self.layout, planned, global_parameters, own, epoch, plan.probes, places, kept)
             )
-            for job, own in zip(plan.jobs, batches, strict=True)
-        ]
         for number in range(max((len(job.segments) for job in plan.jobs), default=0)):
             running = [job for job in jobs if job.enter(number)]
             if running:
@@ -105,14 +104,26 @@ class CpuExecutor:
     def _threads(self) -> int:
         return native.threads() if self.threads is None else self.threads
 
+    def _first_units(self, plan: Plan) -> list[torch.Tensor]:
+        """The units that each job begins with, (U,) int32; those that are learned selected in one call."""
+        held = [job.hold.units for job in plan.jobs]
+        rows = [units.redundancy.to(self.dtype) for units in held if isinstance(units, Learned)]
+        counts = [job.hold.counts for job in plan.jobs if isinstance(job.hold.units, Learned)]
+        if not rows:
+            return [units.to(torch.int32) for units in held if isinstance(units, torch.Tensor)]
+        learned = iter(select_units(-torch.stack(rows), torch.tensor(counts, dtype=torch.int32), self.layout.groups))
+        return [next(learned) if isinstance(units, Learned) else units.to(torch.int32) for units in held]
+
     def _collect(self, plan: Plan, jobs: list[NativeJob]) -> LocalResult:
         kept = _rows([job.kept for job in jobs], self.program.units, torch.int32)
         counts = _rows([job.counts for job in jobs], len(self.program.groups), torch.int32)
-        full = _rows([job.parameters for job in jobs], self.program.size, self.dtype)
-        capacity = int(self.layout.compact_sizes(counts).max()) if jobs else 0
+        sizes = self.layout.compact_sizes(counts).tolist()
+        compact = torch.zeros((len(jobs), max(sizes, default=0)), dtype=self.dtype)
+        for row, job, size in zip(compact, jobs, sizes, strict=True):
+            row[:size] = job.submodel()
         probes: dict[str, list[Any]] = {name: [job.probe(name) for job in jobs] for name in plan.probes}
         return LocalResult(
-            submodels=Submodels(kept, counts, gather_weights(full, kept, counts, self.layout, capacity)),
+            submodels=Submodels(kept, counts, compact),
             redundancy=_rows([job.redundancy for job in jobs], self.program.units, self.dtype),
             losses=numpy.array([job.mean_loss for job in jobs]),
             hits=numpy.array([job.hits for job in jobs], dtype=numpy.int64),

@@ -12,13 +12,14 @@ import torch
 from fedlps.engine.cohort import Indices
 from fedlps.engine.plan import Job, Learned, Pass, Probe, Segment
 from fedlps.program import Program
-from fedlps_kernels import Layout, native, select_units
+from fedlps_kernels import Layout, gather_weights, native
 
 
 class NativeJob:
     """Parameters (P,), velocity, redundancies (U,), kept units and counters of one job.
 
-    batches: of all epochs; epoch: how many of them an epoch has; places: maps sample indices to what the engine reads.
+    batches: of all epochs; epoch: how many of them an epoch has; places: maps sample indices to what the engine reads;
+    kept: (U,) int32, the units to begin with.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class NativeJob:
         epoch: int,
         probes: frozenset[Probe],
         places: Callable[[Indices], Indices],
+        kept: torch.Tensor,
     ) -> None:
         self.program, self.job, self.epoch = program, job, max(epoch, 1)
         self.dtype = global_parameters.dtype
@@ -40,12 +42,12 @@ class NativeJob:
         self.counts = torch.tensor(job.hold.counts, dtype=torch.int32)
         units = job.hold.units
         self.learned = units if isinstance(units, Learned) else None
-        if isinstance(units, Learned):
-            self.redundancy = units.redundancy.to(self.dtype).clone()
-            self.kept = select_units(-self.redundancy[None], self.counts[None], layout.groups)[0]
-        else:
-            self.redundancy = torch.zeros(program.units, dtype=self.dtype)
-            self.kept = units.to(torch.int32).clone()
+        self.redundancy = torch.zeros(program.units, dtype=self.dtype)
+        if self.learned is not None:
+            self.redundancy.copy_(self.learned.redundancy)
+        self.kept = kept.clone()
+        self.layout = layout
+        self.compact: torch.Tensor | None = None
         self.held = job.hold.mask
         self.references = [pull.reference.to(self.dtype).contiguous() for pull in job.pulls]
         self.scale = None if job.scale is None else torch.tensor(job.scale, dtype=torch.float64)
@@ -70,6 +72,7 @@ class NativeJob:
         self.first = self.last
         self.last = steps if self.segment.steps is None else min(self.first + self.segment.steps, steps)
         check_passes(self.program, self.job, self.segment, self.last - self.first)
+        self.compact = torch.empty(int(self.layout.compact_sizes(self.counts[None])), dtype=self.dtype)
         if not self.segment.carry_velocity:
             self.velocity = None
         if self.velocity is None and self.segment.momentum:
@@ -86,6 +89,14 @@ class NativeJob:
         held = torch.ones_like(self.parameters, dtype=torch.bool) if self.held is None else self.held
         parameters, self.held = self.segment.after(self.parameters, held, self.first_gradient)
         self.parameters = parameters.to(self.dtype).clone(memory_format=torch.contiguous_format)
+        self.compact = None
+
+    def submodel(self) -> torch.Tensor:
+        """The parameters of the kept units, in compact order."""
+        if self.compact is None:  # as the engine left it, unless nothing ran or something followed
+            size = int(self.layout.compact_sizes(self.counts[None]))
+            return gather_weights(self.parameters[None], self.kept[None], self.counts[None], self.layout, size)[0]
+        return self.compact
 
     def arguments(self) -> dict[str, Any]:
         """The segment as csrc/engine_bindings.cpp reads it."""
@@ -122,6 +133,7 @@ class NativeJob:
             "kept_by_step": _optional(self.by_step),
             "gradients": _optional(self.gradients),
             "first_gradient": _optional(self.first_gradient),
+            "compact": _optional(self.compact),
             "told": native.array(self.told),
         }
 

@@ -42,7 +42,8 @@ def native_samples(
     """Where the used samples of a part lie, and what maps their indices to rows there."""
     if isinstance(samples, ByteStore) and torch.from_numpy(samples.table).dtype == dtype:
         held = samples.parts[part]
-        return _pointers(bytes=held.images, table=samples.table, line=samples.line, values=None, labels=held.labels), _same
+        read = {"bytes": held.images, "table": samples.table, "line": samples.line, "labels": held.labels}
+        return _pointers(**read, values=None), _same
     known = numpy.unique(numpy.concatenate([numpy.zeros(0, dtype=numpy.int64), *used]))
     inputs, labels = samples.batch(known, part)
     values = torch.from_numpy(numpy.ascontiguousarray(inputs)).to(dtype).numpy()

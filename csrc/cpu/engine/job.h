@@ -51,6 +51,7 @@ struct Job {
     std::span<T> redundancy;          // (U)
     std::span<std::int32_t> kept;     // (U)
     // out
+    std::span<T> compact;                  // what the submodel ends with, in compact order
     std::span<double> losses, squares;     // (all steps)
     std::span<std::int32_t> kept_by_step;  // (all steps, U); empty: not asked for
     std::span<T> gradients;                // (P), added to; empty: not asked for

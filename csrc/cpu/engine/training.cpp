@@ -33,6 +33,7 @@ void Training<T>::run() {
     }
     if (job_.after_gradient && !job_.told[DIVERGED]) tell_gradient();
     frame_.scatter();
+    std::copy(frame_.weights.begin(), frame_.weights.end(), job_.compact.begin());
 }
 
 template <class T>
