@@ -1,14 +1,18 @@
 """The executor that the benchmarks are about: the only place that names it."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from unittest.mock import patch
 
 import torch
 
 from bench.rounds.case import Case
+from fedlps.engine.cohort import Cohort
 from fedlps.engine.cpu import CpuExecutor
+from fedlps.engine.plan import Plan
 from fedlps.engine.reference import ReferenceExecutor
-from fedlps.engine.result import Executor
+from fedlps.engine.result import Executor, LocalResult
 from fedlps_kernels import native
 
 
@@ -33,6 +37,22 @@ def instructions(name: str) -> Iterator[None]:
         yield
     finally:
         kernels.use_isa(before)
+
+
+@contextmanager
+def training_seconds() -> Iterator[list[float]]:
+    """How long each of the CPU engine's trainings took meanwhile."""
+    spent: list[float] = []
+    train = CpuExecutor.train
+
+    def timed(self: CpuExecutor, parameters: torch.Tensor, plan: Plan, cohort: Cohort) -> LocalResult:
+        began = time.perf_counter()
+        result = train(self, parameters, plan, cohort)
+        spent.append(time.perf_counter() - began)
+        return result
+
+    with patch.object(CpuExecutor, "train", timed):
+        yield spent
 
 
 @contextmanager
