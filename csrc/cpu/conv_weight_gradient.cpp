@@ -18,16 +18,18 @@ struct Spot {
     std::int64_t first_tap;
     T* partial;  // of the first unit
     std::int64_t pitch;
+    bool fresh;  // nothing has been summed yet
 };
 
 template <class T, int UNITS, int TAPS>
 void tile(const Spot<T>& at) {
     const Conv<T>& conv = at.conv;
-    Vector<T> sums[UNITS][TAPS];
+    Vector<T> sums[UNITS][TAPS] = {};
+    if (!at.fresh)
 #pragma GCC unroll 16
-    for (int unit = 0; unit < UNITS; ++unit)
+        for (int unit = 0; unit < UNITS; ++unit)
 #pragma GCC unroll 8
-        for (int tap = 0; tap < TAPS; ++tap) sums[unit][tap] = load(at.partial + unit * at.pitch + tap * LANES<T>);
+            for (int tap = 0; tap < TAPS; ++tap) sums[unit][tap] = load(at.partial + unit * at.pitch + tap * LANES<T>);
     const std::int64_t samples = conv.width * conv.in.batch;
     const std::int64_t step = conv.stride * conv.in.row_stride();
     for (std::int64_t row = 0; row < at.heights * conv.pool; ++row)
@@ -104,26 +106,29 @@ void reduce(const T* vectors, std::int64_t count, T* sums) {
     for (; done < count; ++done) sums[done] = sum<T>(load(vectors + done * LANES<T>));
 }
 
-// A row's gradient as its reader left it, where that is one piece; else gathered.
-template <class T>
-const T* gradient_line(const Conv<T>& conv, std::int64_t channel, std::int64_t y) {
-    const Target<T>& first = conv.targets.front();
-    if (conv.targets.size() == 1 && first.image.phases == 1)
-        return first.gradient + first.image.row(channel, y) + first.image.column(first.image.padding);
-    read_line(conv.targets, channel, y, conv.width, conv.line);
-    return conv.line;
-}
-
 // Spreads a channel's pooled gradient over the window positions that were the maximum, with zeros up to a whole vector;
 // sums it for the bias.
 template <class T>
 void expand(const Conv<T>& conv, const Expanded& to, std::int64_t channel, std::int64_t y, T* rows, Vector<T>& bias) {
     const std::int64_t samples = conv.width * conv.in.batch;
-    const T* line = gradient_line(conv, channel, y);
+    // Straight from a single reader, where no vector lies across columns that are apart there; else gathered.
+    const Target<T>& reader = conv.targets.front();
+    const Image image = reader.image;
+    const bool together = image.phases == 1;
+    const bool straight = conv.targets.size() == 1 && (together || conv.in.batch % LANES<T> == 0);
+    if (!straight) read_line(conv.targets, channel, y, conv.width, conv.line);
+    const T* line = straight ? reader.gradient + image.row(channel, y) : conv.line;
+    Columns column(image, image.padding);
+    std::int64_t sample = 0;
     const T* codes = conv.codes ? conv.codes + (channel * conv.height + y) * samples : nullptr;
     const Vector<T> scale = broadcast(conv.scale), dead = broadcast(static_cast<T>(DEAD));
     for (std::int64_t position = 0; position < samples; position += LANES<T>) {
-        Vector<T> gradient = load_first(line + position, samples - position) * scale;
+        const std::int64_t from = !straight ? position : together ? column.offset + position : column.offset + sample;
+        if ((sample += LANES<T>) == conv.in.batch && !together) {
+            sample = 0;
+            column.next();
+        }
+        Vector<T> gradient = load_first(line + from, samples - position) * scale;
         const Vector<T> code = codes ? load_first(codes + position, samples - position) : Vector<T>{};
         gradient = code == dead ? Vector<T>{} : gradient;
         bias += gradient;
@@ -164,7 +169,6 @@ void conv_weight_gradient(const Conv<T>& conv) {
 
     for (std::int64_t block = 0; block < blocks.count; ++block) {
         const auto [first, units] = blocks[block];
-        for (std::int64_t entry = 0; entry < units * each * LANES<T>; ++entry) conv.partial[entry] = 0;
         Vector<T> bias[MOST_UNITS] = {};
         const std::int64_t portion = portion_height(conv);
         for (std::int64_t y = 0; y < conv.height; y += portion) {
@@ -184,7 +188,7 @@ void conv_weight_gradient(const Conv<T>& conv) {
                     for (std::int64_t tap = 0; tap < conv.kernel; tap += widest) {
                         const std::int64_t taps = conv.kernel - tap < widest ? conv.kernel - tap : widest;
                         CHOICES<T>[taps - 1]->of[units - 1]({conv, expanded, gradient, input, columns, heights, tap,
-                                                          partial + tap * LANES<T>, each * LANES<T>});
+                                                          partial + tap * LANES<T>, each * LANES<T>, y == 0});
                     }
                 }
         }
