@@ -66,7 +66,7 @@ struct Tiling {
         if (stride != 1 || (kernel != 3 && kernel != 5) || height % 2 != 0 || width % 2 != 0) return Method::direct;
         if (kernel == 3 && padding == 1 && height == 2 && width == 2) return Method::whole_map;
         // for few channels the transforms cost more than the products save: measured from 10 to 64 of them
-        if (channels * units < (kernel == 3 ? 8 : 12) * (channels + units)) return Method::direct;
+        if (channels * units < 12 * (channels + units)) return Method::direct;
         if (kernel == 5) return Method::wide_tiles_of_2;
         return height % 4 == 0 && width % 4 == 0 ? Method::tiles_of_4 : Method::tiles_of_2;
     }

@@ -114,7 +114,7 @@ def test_backends_name_every_op():
     lines = backends()
     assert [line.op for line in lines] == [
         *("unit_abs_sum", "select_units", "importance_step", "gather_weights", "scatter_update"),
-        *("grouped_linear", "grouped_conv2d", "scatter_aggregate"),
+        *("grouped_linear", "grouped_conv2d", "unit_norm", "scatter_aggregate"),
     ]
     for line in lines:
         assert hasattr(torch.ops.fedlps, line.op)
