@@ -66,7 +66,7 @@ double squares(std::int64_t, const T*);
 template <class T>
 void sgd(std::int64_t, double, double, double, double, const std::uint8_t*, const T*, T*, T*);
 template <class T>
-bool pulled_sgd(std::int64_t, std::int64_t, double, double, double, const T*, const T*, T*, T*);
+bool plain_step(const PlainStep<T>&, std::int64_t, std::int64_t, std::int64_t, const T*, std::int64_t);
 template <class T>
 bool finite(std::int64_t, const T*);
 template <class T>

@@ -57,6 +57,18 @@ inline constexpr std::int64_t SLACK = 256;
 // The code of an output that ReLU cut off; else the position of the pooling window's maximum.
 inline constexpr int DEAD = 15;
 
+// A step without momentum, mask and clipping on rows of a layer's weights:
+// w -= lr (g + coefficient (w - reference) + weight_decay w).
+template <class T>
+struct PlainStep {
+    double lr, weight_decay, coefficient;
+    T* weights;
+    const T* reference;  // null: no pull
+    T* sums;             // per row, grows by the sum of |weights| before the step; null: not wanted
+    bool taken = false;  // by the kernel that makes the gradient, which then is not stored
+    bool finite = true;  // what was written
+};
+
 // A convolution of any square window, stride and padding, for one batch of one client, with what is fused behind it: a
 // factor, a maximum over 2x2 windows, ReLU. A linear layer is one of kernel 1 on images of one position.
 template <class T>
@@ -74,6 +86,7 @@ struct Conv {
     T* codes;           // (rows, height, width * batch); null where neither pooled nor cut off
     T* weight_gradient;
     T* bias_gradient;
+    PlainStep<T>* step;  // to be taken on the weights behind their last use; null, or direct: none
     std::span<const Target<T>> targets;
     T* packed;    // scratch: the weight, transposed
     T* expanded;  // scratch: the gradient of the outputs before pooling (Expanded)

@@ -65,10 +65,10 @@ struct Kernels {
     // mask is zero nothing changes; null: everything may.
     void (*sgd)(std::int64_t size, double lr, double weight_decay, double momentum, double factor,
                 const std::uint8_t* mask, const T* gradient, T* weights, T* velocity);
-    // pull, then sgd without momentum and mask, in one pass; reference null: no pull. sums[row] += sum of the row's |weights|
-    // before that; null: not wanted. Returns whether all new weights are finite.
-    bool (*pulled_sgd)(std::int64_t rows, std::int64_t columns, double lr, double weight_decay, double coefficient,
-                       const T* reference, const T* gradient, T* weights, T* sums);
+    // In one pass; so much between the rows of weights and reference, and between those of the gradient. Returns whether
+    // all new weights are finite.
+    bool (*plain_step)(const PlainStep<T>&, std::int64_t rows, std::int64_t columns, std::int64_t pitch,
+                       const T* gradient, std::int64_t gradient_pitch);
     bool (*finite)(std::int64_t size, const T* values);
     // sums[row] += sum of a row's |weights|.
     void (*row_sums)(std::int64_t rows, std::int64_t columns, const T* weights, T* sums);

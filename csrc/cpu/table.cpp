@@ -11,7 +11,7 @@ constexpr Kernels<T> table{unit_abs_sum<T>,    select_units<T>,   importance_ste
                            conv_weight_gradient<T>, linear_weight_gradient<T>, winograd_forward<T>, winograd_gradients<T>,
                            pool_forward<T>, pool_backward<T>,
                            norm_statistics<T>, norm_forward<T>, norm_backward<T>, loss<T>, softmax<T>, add<T>, pull<T>,
-                           keep<T>, squares<T>, sgd<T>, pulled_sgd<T>, finite<T>, row_sums<T>, normalize<T>, load_samples<T>};
+                           keep<T>, squares<T>, sgd<T>, plain_step<T>, finite<T>, row_sums<T>, normalize<T>, load_samples<T>};
 
 // The name of the namespace, as text.
 #define FEDLPS_TEXT(name) #name

@@ -57,16 +57,17 @@ void sgd(std::int64_t size, double lr, double weight_decay, double momentum, dou
 }
 
 template <class T>
-bool pulled_sgd(std::int64_t rows, std::int64_t columns, double lr, double weight_decay, double coefficient,
-                const T* reference, const T* gradient, T* weights, T* sums) {
-    const T rate = static_cast<T>(lr), decay = static_cast<T>(weight_decay), by = static_cast<T>(coefficient);
+bool plain_step(const PlainStep<T>& step, std::int64_t rows, std::int64_t columns, std::int64_t pitch, const T* gradient,
+                std::int64_t gradient_pitch) {
+    const T rate = static_cast<T>(step.lr), decay = static_cast<T>(step.weight_decay), by = static_cast<T>(step.coefficient);
     Vector<T> lost{};  // not a number where a weight is not finite
     T lost_rest{};
     const auto stepped = [&](auto weight, auto old, auto towards) {
         return weight - rate * (towards + by * (weight - old) + decay * weight);
     };
-    for (std::int64_t row = 0; row < rows; ++row, gradient += columns, weights += columns) {
-        const T* old = reference ? reference + row * columns : weights;
+    for (std::int64_t row = 0; row < rows; ++row, gradient += gradient_pitch) {
+        T* weights = step.weights + row * pitch;
+        const T* old = step.reference ? step.reference + row * pitch : weights;
         Vector<T> parts{};
         std::int64_t column = 0;
         for (; column + LANES<T> <= columns; column += LANES<T>) {
@@ -84,7 +85,7 @@ bool pulled_sgd(std::int64_t rows, std::int64_t columns, double lr, double weigh
             lost_rest += next - next;
             weights[column] = next;
         }
-        if (sums) sums[row] += total;
+        if (step.sums) step.sums[row] += total;
     }
     return sum<T>(lost) + lost_rest == 0;
 }
@@ -161,9 +162,8 @@ template double squares(std::int64_t, const float*);
 template double squares(std::int64_t, const double*);
 template void sgd(std::int64_t, double, double, double, double, const std::uint8_t*, const float*, float*, float*);
 template void sgd(std::int64_t, double, double, double, double, const std::uint8_t*, const double*, double*, double*);
-template bool pulled_sgd(std::int64_t, std::int64_t, double, double, double, const float*, const float*, float*, float*);
-template bool pulled_sgd(std::int64_t, std::int64_t, double, double, double, const double*, const double*, double*,
-                         double*);
+template bool plain_step(const PlainStep<float>&, std::int64_t, std::int64_t, std::int64_t, const float*, std::int64_t);
+template bool plain_step(const PlainStep<double>&, std::int64_t, std::int64_t, std::int64_t, const double*, std::int64_t);
 template bool finite(std::int64_t, const float*);
 template bool finite(std::int64_t, const double*);
 template void row_sums(std::int64_t, std::int64_t, const float*, float*);

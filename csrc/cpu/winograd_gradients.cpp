@@ -57,16 +57,39 @@ void expand(const Conv<T>& conv, const Tiling& tiling, const Chunk& chunk) {
     }
 }
 
-// A block of the weights' gradient from that of what they were transformed to, [weight][channel][row].
+// A part of the rows' step.
+template <class T>
+PlainStep<T> part_of(const PlainStep<T>& step, std::int64_t first_row, std::int64_t first) {
+    PlainStep<T> part = step;
+    part.weights += first;
+    if (part.reference) part.reference += first;
+    if (part.sums) part.sums += first_row;
+    return part;
+}
+
+// What a step reads, into the second cache, while its gradient is made.
+template <class T>
+void fetch(const PlainStep<T>& step, std::int64_t first, std::int64_t rows, std::int64_t columns, std::int64_t pitch) {
+    for (std::int64_t row = 0; row < rows; ++row)
+        for (std::int64_t column = 0; column < columns; column += 64 / sizeof(T)) {
+            __builtin_prefetch(step.weights + first + row * pitch + column, 1);
+            if (step.reference) __builtin_prefetch(step.reference + first + row * pitch + column);
+        }
+}
+
+// A block of the weights' gradient from that of what they were transformed to, [weight][channel][row]; or their step.
 template <class Form, class T>
 void gather_weights_gradient(const Conv<T>& conv, const Tiling& tiling, const T* transformed, Range rows, Range channels) {
     constexpr int AREA = Form::KERNEL * Form::KERNEL;
     const std::int64_t to_pitch = conv.in.channels * AREA, pitch = Tiling::padded(tiling.row_block);
     const std::int64_t plane = Tiling::weight_plane(tiling.channel_block, tiling.row_block);
-    Strip<Form, T> strip;
+    Strip<Form, T> strip, turned;
     for (std::int64_t row = 0; row < rows.count; row += LANES<T>)
         for (std::int64_t channel = 0; channel < channels.count; channel += LANES<T>) {
             const std::int64_t some = least(channels.count - channel, LANES<T>);
+            const std::int64_t some_rows = least(rows.count - row, LANES<T>);
+            const std::int64_t place = (rows.first + row) * to_pitch + (channels.first + channel) * AREA;
+            if (conv.step) fetch(*conv.step, place, some_rows, some * AREA, to_pitch);
             for (std::int64_t each = 0; each < some; ++each) {
                 const T* from = transformed + (channel + each) * pitch + row;
                 T* to = strip + each * AREA * LANES<T>;
@@ -74,8 +97,13 @@ void gather_weights_gradient(const Conv<T>& conv, const Tiling& tiling, const T*
                     [&](int y, int x) { return load(from + (y * Form::WEIGHT.ROWS + x) * plane); },
                     [&](int y, int x, Vector<T> value) { store(to + (y * Form::KERNEL + x) * LANES<T>, value); });
             }
-            transpose(strip, LANES<T>, some * AREA, least(rows.count - row, LANES<T>),
-                      conv.weight_gradient + (rows.first + row) * to_pitch + (channels.first + channel) * AREA, to_pitch);
+            if (!conv.step) {
+                transpose(strip, LANES<T>, some * AREA, some_rows, conv.weight_gradient + place, to_pitch);
+                continue;
+            }
+            transpose(strip, LANES<T>, some * AREA, some_rows, turned, AREA * LANES<T>);
+            conv.step->finite &= plain_step(part_of(*conv.step, rows.first + row, place), some_rows, some * AREA, to_pitch,
+                                            turned, AREA * LANES<T>);
         }
 }
 
@@ -196,9 +224,11 @@ void winograd_gradients(const Conv<T>& conv) {
         for_each_chunk(tiling, [&](const Chunk& chunk) {
             expand<Form>(conv, tiling, chunk);
             transform_input<Form>(conv, tiling, chunk);
-            weight_gradient<Form>(conv, tiling, chunk);
+            // first what reads the weights: the other may change them
             if (conv.input_gradient) input_gradient<Form>(conv, tiling, chunk);
+            weight_gradient<Form>(conv, tiling, chunk);
         });
+        if (conv.step) conv.step->taken = true;
     });
 }
 

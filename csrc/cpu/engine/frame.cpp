@@ -79,27 +79,42 @@ void Frame<T>::absolute_sums(std::span<T> sums) const {
 }
 
 template <class T>
+void Frame<T>::begin_step() {
+    const double coefficient = references.empty() ? 0.0 : job_.pulls.front().coefficient;
+    std::int64_t rows = 0;
+    for (const CompactLayer& held : layout_.layers) rows += held.rows;
+    row_sums_.assign(rows, T{0});
+    steps_.clear();
+    T* sums = row_sums_.data();
+    for (const CompactLayer& held : layout_.layers) {
+        const T* reference = references.empty() ? nullptr : references.front().data() + held.weight;
+        steps_.push_back({job_.lr, job_.weight_decay, coefficient, weights.data() + held.weight, reference, sums});
+        sums += held.rows;
+    }
+}
+
+template <class T>
 bool Frame<T>::plain_step(const T* gradient, std::span<T> sums) {
     std::copy(outside_.begin(), outside_.end(), sums.begin());
-    const T* reference = references.empty() ? nullptr : references.front().data();
-    const double coefficient = references.empty() ? 0.0 : job_.pulls.front().coefficient;
     bool finite = true;
-    const auto step = [&](std::int64_t rows, std::int64_t columns, std::int64_t first, T* into) {
-        finite &= kernels_.pulled_sgd(rows, columns, job_.lr, job_.weight_decay, coefficient,
-                                      reference ? reference + first : nullptr, gradient + first, weights.data() + first,
-                                      into);
-    };
-    std::vector<T> rows;
     for (std::size_t number = 0; number < layout_.layers.size(); ++number) {
-        const std::int64_t group = program_.layout.layers[number].row_group;
         const CompactLayer& held = layout_.layers[number];
-        rows.assign(held.rows, T{0});
-        step(held.rows, held.width(), held.weight, rows.data());
-        for (const std::int64_t vector : {held.bias, held.scale, held.shift})
-            if (vector >= 0) step(1, held.rows, vector, nullptr);
+        PlainStep<T>& step = steps_[number];
+        if (!step.taken)
+            step.finite = kernels_.plain_step(step, held.rows, held.width(), held.width(), gradient + held.weight, held.width());
+        finite &= step.finite;
+        for (const std::int64_t vector : {held.bias, held.scale, held.shift}) {
+            if (vector < 0) continue;
+            PlainStep<T> of_vector = step;
+            of_vector.weights = weights.data() + vector;
+            of_vector.reference = references.empty() ? nullptr : references.front().data() + vector;
+            of_vector.sums = nullptr;
+            finite &= kernels_.plain_step(of_vector, 1, held.rows, 0, gradient + vector, 0);
+        }
+        const std::int64_t group = program_.layout.layers[number].row_group;
         if (group < 0 || outside_.empty()) continue;
         const std::int64_t first = program_.layout.groups[group];
-        for (std::int64_t row = 0; row < held.rows; ++row) sums[first + job_.kept[first + row]] += rows[row];
+        for (std::int64_t row = 0; row < held.rows; ++row) sums[first + job_.kept[first + row]] += step.sums[row];
     }
     return finite;
 }

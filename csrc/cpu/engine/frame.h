@@ -24,8 +24,12 @@ class Frame {
     const std::uint8_t* mask() const { return mask_.empty() ? nullptr : mask_.data(); }
     // Sums of |weights| over each unit's rows, kept columns or not: (U).
     void absolute_sums(std::span<T> sums) const;
-    // The same sums, and in the same pass over the weights a step without momentum, mask, clipping or penalty, with one
-    // pull at most. Returns whether all weights are finite behind it.
+    // A step without momentum, mask, clipping or penalty, with one pull at most, layer by layer: for whoever makes the
+    // gradients, or else for plain_step, which must follow.
+    void begin_step();
+    std::span<PlainStep<T>> steps() { return steps_; }
+    // Takes what is left of it, in one pass over the weights; sums as absolute_sums before the step. Returns whether all
+    // weights are finite behind it.
     bool plain_step(const T* gradient, std::span<T> sums);
     // Adds values of the kept entries to a full vector.
     void add_to(const T* values, std::span<T> full) const;
@@ -49,6 +53,8 @@ class Frame {
     Job<T>& job_;
     CompactLayout layout_;
     std::vector<std::uint8_t> mask_;
+    std::vector<PlainStep<T>> steps_;   // per layer
+    std::vector<T> row_sums_;           // of all layers, before the step
     std::vector<T> outside_;  // (U), of each unit's row what is not kept
 };
 

@@ -210,7 +210,7 @@ void Network<T>::forward(const Samples<T>& samples, const std::int64_t* places, 
 }
 
 template <class T>
-void Network<T>::backward(T* gradient) {
+void Network<T>::backward(T* gradient, std::span<PlainStep<T>> steps) {
     if (partly_) std::fill_n(gradient, layout_.size, T{0});
     for (auto stage = stages_.rbegin(); stage != stages_.rend(); ++stage) {
         if (Norm<T>* norm = std::get_if<Norm<T>>(&stage->work)) {
@@ -228,6 +228,7 @@ void Network<T>::backward(T* gradient) {
         conv->weight_gradient = gradient + layer.weight;
         conv->bias_gradient = layer.bias < 0 ? nullptr : gradient + layer.bias;
         if (conv->method != Method::direct) {
+            conv->step = steps.empty() ? nullptr : &steps[stage->layer];
             kernels_.winograd_gradients(*conv);
             continue;
         }

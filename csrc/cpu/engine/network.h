@@ -28,7 +28,8 @@ class Network {
     void forward(const Samples<T>& samples, const std::int64_t* places, const T* weights);
     // From the gradients of the logits to those of the weights, in compact order; zero where no exit that is run
     // depends on them. After forward with the same weights.
-    void backward(T* gradient);
+    // steps: per layer, what may be done to its weights at once; their gradients are not stored then. Empty: nothing.
+    void backward(T* gradient, std::span<PlainStep<T>> steps);
 
   private:
     // A step with what is fused behind it. Stages stand in the order of the steps.

@@ -16,6 +16,8 @@ Training<T>::Training(const Kernels<T>& kernels, const Program& program, const S
     samples_.gather(kernels, source, job.samples, program.channels, program.height * program.width);
     for (const PassTerm& pass : job.passes) partial_ = partial_ || pass.narrowed;
     plain_ = job.pulls.size() <= 1 && job.velocity.empty() && job.mask.empty() && !partial_ && job.penalty == 0 && job.clip == 0;
+    at_once_ = plain_ && ran_.size() == 1 && job.passes.front().weight == 1 && job.gradients.empty() &&
+               !(job.learned && job.learning.kappa != 0);
     const auto units = static_cast<std::size_t>(program.units());
     if (job.learned) {
         for (std::vector<T>* vector : {&unit_gradient_, &sums_, &next_redundancy_, &scores_}) vector->resize(units);
@@ -38,6 +40,7 @@ void Training<T>::run() {
 
 template <class T>
 void Training<T>::step(std::int64_t number) {
+    if (plain_) frame_.begin_step();
     passes(number);
     const auto units = static_cast<std::int64_t>(job_.kept.size());
     if (!job_.kept_by_step.empty()) std::copy(job_.kept.begin(), job_.kept.end(), &job_.kept_by_step[number * units]);
@@ -106,7 +109,8 @@ void Training<T>::passes(std::int64_t number) {
             loss = narrow_pass(term, ran_[each], weights, widths, samples, first);
         } else {
             Network<T>& whole = network(job_.counts, samples.size);
-            loss = run_network(whole, term, ran_[each], weights, gradient.data(), samples, first);
+            const auto steps = at_once_ ? frame_.steps() : std::span<PlainStep<T>>();
+            loss = run_network(whole, term, ran_[each], weights, gradient.data(), samples, first, steps);
             if (partial_) std::fill(touched_.begin(), touched_.end(), std::uint8_t{1});
         }
         if (first) {
@@ -163,7 +167,7 @@ double Training<T>::narrow_pass(const PassTerm& term, Ran& ran, const T* weights
 
 template <class T>
 double Training<T>::run_network(Network<T>& network, const PassTerm& term, Ran& ran, const T* weights, T* gradient,
-                                Batch samples, bool first) {
+                                Batch samples, bool first, std::span<PlainStep<T>> steps) {
     network.forward(samples_, samples.samples, weights);
     const std::int64_t size = program_.classes * samples.size;
     labels_.resize(samples.size);
@@ -183,7 +187,7 @@ double Training<T>::run_network(Network<T>& network, const PassTerm& term, Ran& 
     loss.mutual = job_.exits > 1 ? job_.mutual / static_cast<double>(job_.exits - 1) : 0.0;
     loss.log_probabilities = log_probabilities_.data();
     kernels_.loss(loss);
-    network.backward(gradient);
+    network.backward(gradient, steps);
     if (ran_.size() > 1) ran.outputs.assign(network.logits().back(), network.logits().back() + size);
     if (first) {
         job_.told[HITS] += loss.hits;

@@ -38,7 +38,7 @@ class Training {
                        bool first);
     // Forward and backward; returns the mean loss.
     double run_network(Network<T>& network, const PassTerm& term, Ran& ran, const T* weights, T* gradient, Batch samples,
-                       bool first);
+                       bool first, std::span<PlainStep<T>> steps = {});
     void update();
     void learn(std::span<const T> sums);
     void select();
@@ -59,6 +59,7 @@ class Training {
     std::vector<std::uint8_t> touched_;
     bool partial_ = false;  // the step touches touched_ only
     bool plain_ = false;    // one pass over the weights makes the step
+    bool at_once_ = false;  // which may be taken as soon as a layer's gradient is there
     std::vector<std::int64_t> labels_;
     std::vector<std::int32_t> selected_;
     double loss_ = 0, squares_ = 0;
