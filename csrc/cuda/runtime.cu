@@ -7,10 +7,17 @@
 namespace fedlps::cuda {
 
 Runtime runtime() {
-    Runtime found{FEDLPS_CUDA_ARCHITECTURES, 0, 0, 0};
+    Runtime found{FEDLPS_CUDA_ARCHITECTURES, 0, 0, {}};
     cudaRuntimeGetVersion(&found.version);
     cudaDriverGetVersion(&found.driver);  // leaves 0 without a driver
-    if (cudaGetDeviceCount(&found.devices) != cudaSuccess) found.devices = 0;
+    int devices = 0;
+    if (cudaGetDeviceCount(&devices) != cudaSuccess) devices = 0;
+    for (int device = 0; device < devices; ++device) {
+        int major = 0, minor = 0;
+        cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+        cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
+        found.capabilities.emplace_back(major, minor);
+    }
     return found;
 }
 
