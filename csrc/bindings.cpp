@@ -13,6 +13,7 @@
 #include "norm_bindings.h"
 #ifdef FEDLPS_HAS_CUDA
 #include "cuda/runtime.h"
+#include "cuda_bindings.h"
 #endif
 
 namespace py = pybind11;
@@ -219,7 +220,7 @@ py::object cuda_runtime() {
 #ifdef FEDLPS_HAS_CUDA
     const fedlps::cuda::Runtime found = fedlps::cuda::runtime();
     return py::dict(py::arg("architectures") = found.architectures, py::arg("runtime") = found.version,
-                    py::arg("driver") = found.driver, py::arg("devices") = found.devices);
+                    py::arg("driver") = found.driver, py::arg("capabilities") = found.capabilities);
 #else
     return py::none();
 #endif
@@ -239,6 +240,9 @@ PYBIND11_MODULE(_native, module) {
     bind_engine(module);
     bind_grouped(module);
     bind_norm(module);
+#ifdef FEDLPS_HAS_CUDA
+    bind_cuda(module);
+#endif
     module.def("available_isas", &available_isa_names, "Instruction sets that this machine runs, fastest last.");
     module.def("isa", [] { return std::string(isa().name); }, "The instruction set in use.");
     module.def("use_isa", &use_named_isa, "Use another instruction set from now on.");

@@ -33,9 +33,9 @@ class Places:
     size: int
 
     def to(self, device: torch.device | str) -> Places:
-        """The same on another device."""
+        """The same on another device, contiguous."""
         weight, row, column, inner, vectors, rows, columns = (
-            tensor.to(device, non_blocking=True)
+            tensor.contiguous().to(device, non_blocking=True)
             for tensor in (self.weight, self.row, self.column, self.inner, self.vectors, self.rows, self.columns)
         )
         return Places(weight, row, column, inner, vectors, rows, columns, self.size)
@@ -46,14 +46,17 @@ def padded(counts: torch.Tensor) -> torch.Tensor:
     return (counts + PAD - 1) // PAD * PAD
 
 
-def dense(layout: Layout, clients: int) -> Places:
-    """The whole parameters, (C, P): a client's P entries behind those of the client before, in `layout`'s order."""
+def dense(layout: Layout, clients: int, shared: bool = False) -> Places:
+    """The whole parameters, (C, P): a client's P entries behind those of the client before, in `layout`'s order.
+
+    shared: (1, P), the same for all clients.
+    """
     table = layout.table
-    first = torch.arange(clients)[:, None] * layout.parameters
+    first = torch.arange(clients)[:, None] * (0 if shared else layout.parameters)
     vectors = torch.where(table[:, BIAS : SHIFT + 1] >= 0, first[:, :, None] + table[:, BIAS : SHIFT + 1], -1)
     columns, inner = (table[:, field].expand(clients, -1) for field in (COLUMNS, INNER))
     rows = table[:, ROWS].expand(clients, -1)
-    sizes = (rows.int(), columns.int(), clients * layout.parameters)
+    sizes = (rows.int(), columns.int(), (1 if shared else clients) * layout.parameters)
     return Places(first + table[:, WEIGHT], columns * inner, inner, torch.ones_like(inner), vectors, *sizes)
 
 

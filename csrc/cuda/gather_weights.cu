@@ -67,8 +67,8 @@ __global__ void __launch_bounds__(WARPS* LANES, 3)
     const int within = static_cast<int>(piece - model.first_tile[number]);
     const int first_place = within % deep * TILE_INNER, first_column = within / deep % across * wide;
     const int first_row = within / deep / across * TILE_ROWS;
-    const int all_rows = to.rows[client * model.layer_count + number];
-    const int all_columns = to.columns[client * model.layer_count + number];
+    const int all_rows = count_of(model, taken, client, layer.row_group, layer.rows);
+    const int all_columns = count_of(model, taken, client, layer.column_group, layer.columns);
     if (first_row >= all_rows) return;
     const Side left(model, taken, from, client, number), right(model, placed, to, client, number);
     const int rows = min(TILE_ROWS, all_rows - first_row);

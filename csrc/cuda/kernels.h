@@ -32,7 +32,7 @@ void importance_step(const Model& model, std::int64_t clients, const T* redundan
 enum class Rounding { NONE, TF32 };
 
 // Submodels' entries from their places in one buffer to those in another; pads and all else stay. The units that `taken`
-// keeps are chosen among the source's, those of `placed` among the target's; its sizes are those of the target.
+// keeps are chosen among the source's, those of `placed` among the target's; both have the same counts.
 // Target: the source's type, or std::uint16_t: bfloat16, rounded to nearest, ties to even.
 template <class Source, class Target>
 void move(const Model& model, const Cohort& taken, const Source* source, const Places& from, const Cohort& placed,

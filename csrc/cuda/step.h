@@ -55,7 +55,7 @@ __device__ void for_each_entry(const Model& model, const Cohort& cohort, const L
         const int flat = static_cast<int>(layer.weight + row * layer.columns * layer.inner);
         const int column_step = static_cast<int>(places.column[at]), place_step = static_cast<int>(places.inner[at]);
         const T* from = gradient + places.weight[at] + rank * places.row[at];
-        const int columns = places.columns[at];
+        const int columns = count_of(model, cohort, line.client, layer.column_group, layer.columns);
         // As in the model, the places of a column follow one another, and the columns: no turn through shared memory.
         const bool straight = column_step == inner;
         for (int first_place = 0; first_place < inner; first_place += STAGE_PLACES) {

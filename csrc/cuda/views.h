@@ -20,7 +20,6 @@ struct Model {
 // fedlps_kernels/places.py: where the entries of every client's layers lie, (clients, layers) each.
 struct Places {
     const std::int64_t *weight, *row, *column, *inner, *vectors;  // vectors: (clients, layers, 3)
-    const std::int32_t *rows, *columns;
 };
 
 // Which units C clients keep. counts: (C, G); kept: (C, U), or null: the leading ones.

@@ -67,11 +67,17 @@ __device__ inline std::int64_t vector_of(const Layer& layer, int vector) {
     return vector == 0 ? layer.bias : vector == 1 ? layer.scale : layer.shift;
 }
 
+// How many units one client keeps of a group of so many; all of those that are in no group.
+__device__ inline int count_of(const Model& model, const Cohort& cohort, std::int64_t client, std::int64_t group,
+                               std::int64_t all) {
+    return group < 0 ? static_cast<int>(all) : cohort.counts[client * model.group_count + group];
+}
+
 // All of a group's units in a row need no list.
 __device__ inline Units units_of(const Model& model, const Cohort& cohort, std::int64_t client, std::int64_t group) {
     if (group < 0 || !cohort.kept) return {nullptr};
     const std::int64_t first = model.groups[group], size = model.groups[group + 1] - first;
-    if (cohort.counts[client * model.group_count + group] == size) return {nullptr};
+    if (count_of(model, cohort, client, group, size) == size) return {nullptr};
     return {cohort.kept + client * model.units + first};
 }
 

@@ -4,9 +4,10 @@ from typing import Any
 
 import torch
 
-from fedlps_kernels import checks, native
-from fedlps_kernels.gather_weights import definition
+from fedlps_kernels import checks, native, places
+from fedlps_kernels.gather_weights import cuda, definition
 from fedlps_kernels.layout import Layout
+from fedlps_kernels.on_device import OnDevice
 from fedlps_kernels.operator import differentiable, operator
 
 
@@ -51,6 +52,11 @@ def _gather(
     clients = None if len(parameters) == 1 else len(parameters)
     checks.submodels(kept, counts, groups, clients, parameters.device)
     checks.capacity("capacity", capacity, layout.compact_sizes(counts))
+    if native.serves_gpu(parameters):
+        compact = parameters.new_zeros(len(kept), capacity)
+        whole = places.dense(layout, len(kept), shared=len(parameters) == 1)
+        _move(parameters, whole, compact, places.compact(layout, counts, capacity), counts, layout, taken=kept)
+        return compact
     module = native.serving(parameters)
     if module is None:
         return definition.gather_weights(parameters, kept, counts, layout, capacity)
@@ -72,12 +78,32 @@ def _scatter(
     checks.tensor("compact", compact, {"C": None, "N": None}, checks.FLOATS)
     checks.submodels(kept, counts, groups, len(compact), compact.device)
     checks.capacity("compact: N", compact.shape[1], layout.compact_sizes(counts))
+    if native.serves_gpu(compact):
+        parameters = compact.new_zeros(len(kept), size)
+        own, whole = places.compact(layout, counts, compact.shape[1]), places.dense(layout, len(kept))
+        _move(compact, own, parameters, whole, counts, layout, placed=kept)
+        return parameters
     module = native.serving(compact)
     if module is None:
         return definition.scatter_weights(compact, kept, counts, layout)
     parameters = compact.new_empty(len(kept), size)
     module.scatter_weights(*native.arrays(table, groups, compact, kept, counts, parameters), native.threads())
     return parameters
+
+
+def _move(
+    source: torch.Tensor,
+    source_places: places.Places,
+    target: torch.Tensor,
+    target_places: places.Places,
+    counts: torch.Tensor,
+    layout: Layout,
+    **kept: torch.Tensor,
+) -> None:
+    """`cuda.move` with places that the host has just made."""
+    device = source.device
+    moved = source, source_places.to(device), target, target_places.to(device)
+    cuda.move(*moved, counts, OnDevice.of(layout, device), **kept)
 
 
 def _save_gather(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:

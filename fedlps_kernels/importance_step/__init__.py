@@ -5,7 +5,8 @@ from typing import Any
 import torch
 
 from fedlps_kernels import checks, native
-from fedlps_kernels.importance_step import definition
+from fedlps_kernels.importance_step import cuda, definition
+from fedlps_kernels.on_device import OnDevice
 from fedlps_kernels.operator import differentiable, operator
 
 
@@ -52,12 +53,17 @@ def _step(
     for name, number in (("lr", lr), ("lam", lam), ("kappa", kappa)):
         checks.number(name, number)
     checks.choice("reduction", reduction, ("mean", "sum"))
+    stepped = torch.empty_like(redundancy)
+    if native.serves_gpu(redundancy):
+        model, rate = OnDevice.of_groups(groups, redundancy.device), redundancy.new_full((1,), lr)
+        numbers = {"lr": rate, "lam": lam, "kappa": kappa, "reduction": reduction}
+        cuda.importance_step(redundancy, sums, unit_gradient, model, stepped, **numbers)
+        return stepped
     module = native.serving(redundancy)
     if module is None:
         return definition.importance_step(
             redundancy, sums, unit_gradient, groups, lr=lr, lam=lam, kappa=kappa, reduction=reduction
         )
-    stepped = torch.empty_like(redundancy)
     inputs = native.arrays(groups, redundancy, sums, unit_gradient)
     module.importance_step(*inputs, lr, lam, kappa, reduction == "mean", native.array(stepped), native.threads())
     return stepped

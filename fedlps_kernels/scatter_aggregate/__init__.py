@@ -4,10 +4,11 @@ from typing import Any
 
 import torch
 
-from fedlps_kernels import checks, native
+from fedlps_kernels import checks, native, places
 from fedlps_kernels.layout import Layout
+from fedlps_kernels.on_device import OnDevice
 from fedlps_kernels.operator import differentiable, operator
-from fedlps_kernels.scatter_aggregate import definition
+from fedlps_kernels.scatter_aggregate import cuda, definition
 
 
 def scatter_aggregate(
@@ -53,10 +54,14 @@ def _aggregate(
     checks.capacity("residuals: N", residuals.shape[1], layout.compact_sizes(counts))
     checks.weights("weights", weights, len(residuals), device)
     checks.choice("rule", rule, ("sum", "holders"))
+    result = torch.empty_like(parameters)
+    if native.serves_gpu(parameters):
+        own, model = places.compact(layout, counts, residuals.shape[1]).to(device), OnDevice.of(layout, device)
+        cuda.scatter_aggregate(parameters, residuals, own, kept, counts, weights, model, result, rule=rule)
+        return result
     module = native.serving(parameters)
     if module is None:
         return definition.scatter_aggregate(parameters, residuals, kept, counts, weights, layout, rule)
-    result = torch.empty_like(parameters)
     inputs = native.arrays(table, groups, parameters, residuals, kept, counts, weights)
     module.scatter_aggregate(*inputs, rule == "holders", native.array(result), native.threads())
     return result

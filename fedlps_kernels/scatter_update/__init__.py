@@ -2,9 +2,10 @@
 
 import torch
 
-from fedlps_kernels import checks, native
+from fedlps_kernels import checks, native, places
 from fedlps_kernels.layout import Layout
-from fedlps_kernels.scatter_update import definition
+from fedlps_kernels.on_device import OnDevice
+from fedlps_kernels.scatter_update import cuda, definition
 
 
 def scatter_update(
@@ -80,6 +81,13 @@ def _update(
         raise ValueError(f"velocity: got {given} with momentum {momentum}, expected one if and only if momentum > 0")
     if velocity is not None:
         checks.tensor("velocity", velocity, {"C": clients, "P": layout.parameters}, dtypes, device)
+    if native.serves_gpu(parameters):
+        own, model = places.compact(layout, counts, gradient.shape[1]).to(device), OnDevice.of(layout, device)
+        room = cuda.ClipRoom.of(clients, model) if clip > 0 else None
+        rate, pulls = parameters.new_full((1,), lr), [(pull, anchor)]
+        decayed = {"lr": rate, "weight_decay": weight_decay, "clip": clip, "momentum": momentum, "velocity": velocity}
+        cuda.scatter_update(parameters, gradient, own, pulls, kept, counts, model, **decayed, room=room)
+        return
     numbers = {"lr": lr, "pull": pull, "weight_decay": weight_decay, "clip": clip, "momentum": momentum}
     module = native.serving(parameters)
     if module is None:

@@ -3,8 +3,9 @@
 import torch
 
 from fedlps_kernels import checks, native
+from fedlps_kernels.on_device import OnDevice
 from fedlps_kernels.operator import operator
-from fedlps_kernels.select_units import definition
+from fedlps_kernels.select_units import cuda, definition
 
 
 def select_units(scores: torch.Tensor, counts: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
@@ -26,9 +27,12 @@ def _select(scores: torch.Tensor, counts: torch.Tensor, groups: torch.Tensor) ->
     checks.tensor("scores", scores, {"C": None, "U": int(groups[-1])}, checks.FLOATS)
     checks.counts(counts, groups, len(scores), scores.device)
     checks.no_nan("scores", scores)
+    kept = torch.empty_like(scores, dtype=torch.int32)
+    if native.serves_gpu(scores):
+        cuda.select_units(scores, counts, OnDevice.of_groups(groups, scores.device), kept)
+        return kept
     module = native.serving(scores)
     if module is None:
         return definition.select_units(scores, counts, groups)
-    kept = torch.empty_like(scores, dtype=torch.int32)
     module.select_units(*native.arrays(groups, scores, counts, kept), native.threads())
     return kept

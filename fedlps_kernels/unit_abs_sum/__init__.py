@@ -6,8 +6,9 @@ import torch
 
 from fedlps_kernels import checks, native
 from fedlps_kernels.layout import Layout
+from fedlps_kernels.on_device import OnDevice
 from fedlps_kernels.operator import differentiable, operator
-from fedlps_kernels.unit_abs_sum import definition
+from fedlps_kernels.unit_abs_sum import cuda, definition
 
 
 def unit_abs_sum(parameters: torch.Tensor, layout: Layout) -> torch.Tensor:
@@ -26,10 +27,13 @@ def unit_abs_sum(parameters: torch.Tensor, layout: Layout) -> torch.Tensor:
 def _sum(parameters: torch.Tensor, table: torch.Tensor, groups: torch.Tensor, units: int) -> torch.Tensor:
     layout = Layout.of(table, groups)
     checks.tensor("parameters", parameters, {"C": None, "P": layout.parameters}, checks.FLOATS)
+    sums = parameters.new_empty(len(parameters), layout.units)
+    if native.serves_gpu(parameters):
+        cuda.unit_abs_sum(parameters, OnDevice.of(layout, parameters.device), sums)
+        return sums
     module = native.serving(parameters)
     if module is None:
         return definition.unit_abs_sum(parameters, layout)
-    sums = parameters.new_empty(len(parameters), layout.units)
     module.unit_abs_sum(*native.arrays(table, groups, parameters, sums), native.threads())
     return sums
 
