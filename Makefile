@@ -1,10 +1,10 @@
-# make setup | run | test | test-all     `run` and `test` set up first when needed.
+# make setup | run | test | test-gpu-free | test-all     `run` and `test` set up first when needed.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f)
 
-.PHONY: setup run test test-all
+.PHONY: setup run test test-gpu-free test-all
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/package.stamp
@@ -25,10 +25,17 @@ run: setup
 test: setup
 	$(BIN)/python -m pytest -m "not slow"
 
+# Everything of the GPU's kernels that needs none: Triton's interpreter (its flag is read when kernels are decorated, so
+# it has a process of its own), what the compilers make of them, and the CUDA sources run by fibers.
+test-gpu-free: setup
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/interpret $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest tests/compile tests/fibers $(PYTEST_OPTIONS)
+
 test-all: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	.ci/without_native $(BIN)
 	.ci/cuda_compiles $(BIN)
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/interpret $(PYTEST_OPTIONS)
 	$(BIN)/python -m pytest --durations=20 $(PYTEST_OPTIONS)

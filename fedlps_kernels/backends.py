@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from fedlps_kernels import native
 
+ON_GPU = {  # csrc/cuda
+    *("unit_abs_sum", "select_units", "importance_step", "gather_weights", "scatter_update", "scatter_aggregate")
+}
 OPS = (
     "unit_abs_sum",
     "select_units",
@@ -21,7 +24,8 @@ OPS = (
 class Backend:
     """What serves one op.
 
-    cpu, cuda: `native (<instruction set>)` or `definition`, for tensors of either device.
+    cpu: `native (<instruction set>)` or `definition`, for the CPU's tensors.
+    cuda: `native (<GPU>)` or `definition`, for a GPU's.
     why: why nothing faster serves, in one line.
     """
 
@@ -39,8 +43,17 @@ def backends() -> list[Backend]:
     else:
         cpu, fastest = f"native ({module.isa()})", module.available_isas()[-1]
         reasons = [] if module.isa() == fastest else [f"cpu: {module.isa()} was asked for, {fastest} would run"]
-    reasons.append(f"cuda: no kernels of its own yet ({_cuda()})")
-    return [Backend(op, cpu, "definition", "; ".join(reasons)) for op in OPS]
+    why_not = native.why_no_cuda()
+    return [_backend(op, cpu, reasons, why_not) for op in OPS]
+
+
+def _backend(op: str, cpu: str, reasons: list[str], why_not: str) -> Backend:
+    """One op's line. why_not: why the CUDA part does not serve here; empty if it does."""
+    if op not in ON_GPU:
+        return Backend(op, cpu, "definition", "; ".join([*reasons, f"cuda: no kernels of its own yet ({_cuda()})"]))
+    if why_not:
+        return Backend(op, cpu, "definition", "; ".join([*reasons, f"cuda: {why_not}"]))
+    return Backend(op, cpu, f"native ({_cuda()})", "; ".join(reasons))
 
 
 def _cuda() -> str:
@@ -49,6 +62,7 @@ def _cuda() -> str:
     found = module.cuda() if module else None
     if found is None:
         return "the module has no CUDA part"
-    version = f"{found['runtime'] // 1000}.{found['runtime'] % 1000 // 10}"
-    machine = f"{found['devices']} devices" if found["driver"] else "no driver here"
-    return f"built for {found['architectures']} with runtime {version}, {machine}"
+    runtime, driver = (f"{found[name] // 1000}.{found[name] % 1000 // 10}" for name in ("runtime", "driver"))
+    gpus = ", ".join(f"sm_{major}{minor}" for major, minor in found["capabilities"]) or "no GPU"
+    machine = f"driver for {driver}, {gpus}" if found["driver"] else "no driver here"
+    return f"built for {found['architectures']} with runtime {runtime}, {machine}"

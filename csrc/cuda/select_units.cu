@@ -98,7 +98,7 @@ __device__ bool select_row(const T* scores, std::int64_t units, bool negated, in
 }
 
 template <class T>
-__global__ void __launch_bounds__(WARPS* LANES)
+__global__ void __launch_bounds__(WARPS* LANES, 4)
     select(Model model, std::int64_t clients, const T* __restrict__ scores, bool negated,
            const std::int32_t* __restrict__ counts, Active active, std::int32_t* kept, std::int32_t* changed) {
     const std::int64_t item = static_cast<std::int64_t>(blockIdx.x) * WARPS + warp();

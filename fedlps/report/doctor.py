@@ -100,7 +100,8 @@ def _computing() -> Iterator[Finding]:
     yield Finding("cuda", f"not used: {executors.no_cuda()}")
     serving: dict[str, list[str]] = {}
     for backend in backends():
-        text = f"on the cpu {backend.cpu}, on cuda {backend.cuda}; nothing faster: {backend.why}"
+        text = f"on the cpu {backend.cpu}, on cuda {backend.cuda}"
+        text += f"; nothing faster: {backend.why}" if backend.why else ""
         serving.setdefault(text, []).append(backend.op)
     for text, ops in serving.items():
         yield Finding(", ".join(ops), text)

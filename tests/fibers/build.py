@@ -1,6 +1,7 @@
 """Compiles csrc/cuda/*.cu as C++, with shim/ in place of CUDA's headers and threads, as a Python module."""
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -25,15 +26,23 @@ OPTIONS = [
     "-Wextra",
     "-Wno-unknown-pragmas",
 ]
+FOLDER = ROOT / "build/fibers"  # objects stay, so that only what changed is compiled again
 
 
-def build(folder: Path, sanitizers: tuple[str, ...]) -> dict[str, Path]:
+def build(sanitizers: tuple[str, ...], folder: Path = FOLDER) -> dict[str, Path]:
     """For each sanitizer ("" for none) a module in `folder`; they share what is not instrumented. Two at a time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    headers = [Path(__file__), *SHIM.glob("*.h"), *(ROOT / "csrc").rglob("*.h")]
+    newest = max(path.stat().st_mtime for path in headers)
     include = [f"-I{path}" for path in (SHIM, ROOT / "csrc", pybind11.get_include(), sysconfig.get_paths()["include"])]
 
     def compiled(source: Path, *options: str) -> str:
         target = folder / f"{source.stem}{''.join(options)}.o".replace("=", "-")
-        run([COMPILER, *OPTIONS, *options, *include, "-x", "c++", "-c", str(source), "-o", str(target)])
+        if target.exists() and target.stat().st_mtime > max(newest, source.stat().st_mtime):
+            return str(target)
+        made = target.with_suffix(f".{os.getpid()}")
+        run([COMPILER, *OPTIONS, *options, *include, "-x", "c++", "-c", str(source), "-o", str(made)])
+        made.replace(target)
         return str(target)
 
     with ThreadPoolExecutor(2) as pool:
@@ -45,9 +54,11 @@ def build(folder: Path, sanitizers: tuple[str, ...]) -> dict[str, Path]:
         modules = {}
         for name, waiting in kernels.items():
             modules[name] = folder / (name or "plain") / "_fibers.so"
-            modules[name].parent.mkdir()
+            modules[name].parent.mkdir(exist_ok=True)
             objects = [each.result() for each in (*shared, *waiting)]
-            run([COMPILER, "-shared", *instrumented(name), *objects, "-o", str(modules[name])])
+            made = modules[name].with_suffix(f".{os.getpid()}")
+            run([COMPILER, "-shared", *instrumented(name), *objects, "-o", str(made)])
+            made.replace(modules[name])
     return modules
 
 

@@ -13,11 +13,11 @@ ORDERS = ("forward", "reverse", "random", "greedy")
 
 
 @pytest.fixture(scope="session")
-def modules(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def modules() -> dict[str, Path]:
     """The stand-in as it is, and under each sanitizer."""
     if build.COMPILER is None:
         pytest.skip("no g++ here, which compiles the CUDA sources for the CPU")
-    return build.build(tmp_path_factory.mktemp("fibers"), ("", "thread", "address"))
+    return build.build(("", "thread", "address"))
 
 
 @pytest.fixture(scope="session")

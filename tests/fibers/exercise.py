@@ -1,6 +1,6 @@
 """Every function of the CUDA part once on a drawn cohort, through what Python calls, beside its definition in float64.
 
-`python -m tests.fibers.exercise MODULE ORDER [FILE:LINE]` does it under a sanitizer; FILE:LINE: a barrier to leave out.
+`python -m tests.fibers.exercise MODULE [FILE:LINE ...]` does it under a sanitizer; FILE:LINE: barriers to leave out.
 """
 
 import sys
@@ -186,15 +186,21 @@ def use(module: ModuleType) -> None:
     native.gpu = lambda: module
 
 
-if __name__ == "__main__":
+def main(path: str, *barriers: str) -> None:
+    """In two orders as it is, then without each of these barriers; a heading for each on the standard error."""
     from tests.fibers.build import load
 
     torch.set_num_threads(1)
-    module = load(Path(sys.argv[1]))
+    module = load(Path(path))
     use(module)
-    module.set_order(sys.argv[2], False, 1)
-    if len(sys.argv) > 3:
-        path, line = sys.argv[3].rsplit(":", 1)
-        module.skip_barrier(path, int(line))
-    for _ in everything(small_case(), torch.float32):
-        pass
+    for order, barrier in (("forward", ""), ("random", ""), *(("forward", barrier) for barrier in barriers)):
+        print(f"== {barrier or order}", file=sys.stderr, flush=True)
+        file, _, line = barrier.rpartition(":")
+        module.skip_barrier(file, int(line or 0))
+        module.set_order(order, False, 1)
+        for _ in everything(small_case(), torch.float32):
+            pass
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -88,6 +89,7 @@ def test_native_can_be_left_unused(monkeypatch):
     unused = native.load.__wrapped__()
     assert unused == (None, "FEDLPS_NATIVE=off")
     monkeypatch.setattr(native, "load", lambda: unused)
+    monkeypatch.setattr(native, "why_no_cuda", native.why_no_cuda.__wrapped__)
     assert {(line.cpu, line.cuda) for line in backends()} == {("definition", "definition")}
     assert backends()[0].why.startswith("cpu: FEDLPS_NATIVE=off; cuda: ")
     assert native.serving(torch.zeros(1)) is None
@@ -118,8 +120,45 @@ def test_backends_name_every_op():
     ]
     for line in lines:
         assert hasattr(torch.ops.fedlps, line.op)
-        assert "cuda: no kernels of its own yet (" in line.why
         assert "\n" not in line.why
+
+
+RUNTIME = {"architectures": "sm_80", "runtime": 13000, "driver": 13010, "capabilities": [(9, 0), (8, 0)]}
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (RUNTIME, ""),
+        (None, "the native module has no CUDA part: install where nvcc is found, or with FEDLPS_CUDA=on"),
+        ({**RUNTIME, "driver": 0}, "there is no CUDA driver here"),
+        (
+            {**RUNTIME, "driver": 12040},
+            "the driver serves CUDA 12.4, older than the runtime's 13.0: install a newer driver",
+        ),
+        ({**RUNTIME, "capabilities": []}, "the driver finds no GPU"),
+        ({**RUNTIME, "capabilities": [(9, 0), (7, 5)]}, "GPU 1 is sm_75, older than sm_80"),
+    ],
+)
+def test_the_cuda_part_says_why_it_does_not_serve(monkeypatch, found, why):
+    module = SimpleNamespace(cuda=lambda: found, isa=lambda: "avx2", available_isas=lambda: ["avx2"])
+    monkeypatch.setattr(native, "load", lambda: (module, ""))
+    monkeypatch.setattr(native, "why_no_cuda", native.why_no_cuda.__wrapped__)
+    assert native.why_no_cuda() == why
+    of_op = {line.op: line for line in backends()}
+    if why:
+        assert (of_op["select_units"].cuda, of_op["select_units"].why) == ("definition", f"cuda: {why}")
+    else:
+        serving = "native (built for sm_80 with runtime 13.0, driver for 13.1, sm_90, sm_80)"
+        assert (of_op["select_units"].cuda, of_op["select_units"].why) == (serving, "")
+    assert of_op["unit_norm"].why.startswith("cuda: no kernels of its own yet (")
+
+
+def test_a_call_without_a_cuda_part_is_one_line(monkeypatch):
+    monkeypatch.setattr(native, "load", lambda: (None, "FEDLPS_NATIVE=off"))
+    monkeypatch.setattr(native, "why_no_cuda", native.why_no_cuda.__wrapped__)
+    with pytest.raises(RuntimeError, match=r"^cuda: got a call, but FEDLPS_NATIVE=off$"):
+        native.gpu()
 
 
 @needs_native

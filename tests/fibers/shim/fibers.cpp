@@ -17,7 +17,6 @@
 extern "C" {
 [[gnu::weak]] void* __tsan_get_current_fiber();
 [[gnu::weak]] void* __tsan_create_fiber(unsigned flags);
-[[gnu::weak]] void __tsan_destroy_fiber(void* fiber);
 [[gnu::weak]] void __tsan_switch_to_fiber(void* fiber, unsigned flags);
 [[gnu::weak]] void __tsan_acquire(void* address);
 [[gnu::weak]] void __tsan_release(void* address);
@@ -51,7 +50,7 @@ struct Fiber {
     bool ended = true;
 };
 
-std::vector<Fiber> fibers;
+std::vector<Fiber> fibers;  // never fewer than before: to make one takes a sanitizer long
 std::vector<Meeting> warps;
 Meeting block;
 unsigned threads, current, live;
@@ -136,20 +135,19 @@ void run_block(std::vector<unsigned>& numbers) {
     block = {};
     warps.assign((threads + WARP - 1) / WARP, {});
     release(begun);
-    for (Fiber& fiber : fibers) {
+    for (unsigned number = 0; number < threads; ++number) {
+        Fiber& fiber = fibers[number];
         getcontext(&fiber.context);
         fiber.context.uc_stack = {fiber.stack.get(), 0, STACK};
         fiber.context.uc_link = nullptr;
         fiber.waits = nullptr;
         fiber.ended = false;
-        if (__tsan_create_fiber) fiber.sanitizer = __tsan_create_fiber(0);
+        if (__tsan_create_fiber && !fiber.sanitizer) fiber.sanitizer = __tsan_create_fiber(0);
         makecontext(&fiber.context, run_fiber, 0);
     }
     while (live > 0 && pass(numbers)) {
     }
     acquire(done);
-    if (__tsan_destroy_fiber)
-        for (Fiber& fiber : fibers) __tsan_destroy_fiber(fiber.sanitizer);
     if (live > 0 && failure.empty()) {
         const auto waits_at = [](const Meeting& meeting) {
             return std::count_if(fibers.begin(), fibers.end(), [&](const Fiber& each) { return each.waits == &meeting; });
@@ -202,7 +200,7 @@ void launch(unsigned blocks, unsigned wanted, const std::function<void()>& threa
     body = &thread;
     blockDim = dim3(threads);
     gridDim = dim3(blocks);
-    fibers.resize(threads);
+    if (fibers.size() < threads) fibers.resize(threads);
     scheduler_sanitizer = __tsan_get_current_fiber ? __tsan_get_current_fiber() : nullptr;
     std::vector<unsigned> numbers(threads);
     for (unsigned number = 0; number < threads; ++number) numbers[number] = order == "reverse" ? threads - 1 - number : number;
