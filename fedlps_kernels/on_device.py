@@ -48,7 +48,7 @@ class OnDevice:
 
     def crossing(self) -> Model:
         """As the module takes it. The caller keeps this object alive."""
-        return *native.arrays(self.table, self.groups, self.pieces), self.sizes
+        return native.array(self.table), native.array(self.groups), native.array(self.pieces), self.sizes
 
 
 def places(found: Places) -> tuple[Array, ...]:

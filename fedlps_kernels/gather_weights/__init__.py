@@ -54,8 +54,9 @@ def _gather(
     checks.capacity("capacity", capacity, layout.compact_sizes(counts))
     if native.serves_gpu(parameters):
         compact = parameters.new_zeros(len(kept), capacity)
-        whole = places.dense(layout, len(kept), shared=len(parameters) == 1)
-        _move(parameters, whole, compact, places.compact(layout, counts, capacity), counts, layout, taken=kept)
+        whole = places.dense(layout, len(kept), shared=len(parameters) == 1).to(parameters.device)
+        own, model = places.compact(layout, counts, capacity).to(kept.device), OnDevice.of(layout, kept.device)
+        cuda.move(parameters, whole, compact, own, counts, model, taken=kept)
         return compact
     module = native.serving(parameters)
     if module is None:
@@ -80,8 +81,9 @@ def _scatter(
     checks.capacity("compact: N", compact.shape[1], layout.compact_sizes(counts))
     if native.serves_gpu(compact):
         parameters = compact.new_zeros(len(kept), size)
-        own, whole = places.compact(layout, counts, compact.shape[1]), places.dense(layout, len(kept))
-        _move(compact, own, parameters, whole, counts, layout, placed=kept)
+        whole = places.dense(layout, len(kept)).to(compact.device)
+        own, model = places.compact(layout, counts, compact.shape[1]).to(kept.device), OnDevice.of(layout, kept.device)
+        cuda.move(compact, own, parameters, whole, counts, model, placed=kept)
         return parameters
     module = native.serving(compact)
     if module is None:
@@ -89,21 +91,6 @@ def _scatter(
     parameters = compact.new_empty(len(kept), size)
     module.scatter_weights(*native.arrays(table, groups, compact, kept, counts, parameters), native.threads())
     return parameters
-
-
-def _move(
-    source: torch.Tensor,
-    source_places: places.Places,
-    target: torch.Tensor,
-    target_places: places.Places,
-    counts: torch.Tensor,
-    layout: Layout,
-    **kept: torch.Tensor,
-) -> None:
-    """`cuda.move` with places that the host has just made."""
-    device = source.device
-    moved = source, source_places.to(device), target, target_places.to(device)
-    cuda.move(*moved, counts, OnDevice.of(layout, device), **kept)
 
 
 def _save_gather(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:

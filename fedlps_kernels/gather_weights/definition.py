@@ -49,13 +49,13 @@ def move(
             ]
             entries = []
             for found, kept in ((source_places, taken), (target_places, placed)):
-                units = [
+                rows, columns = (
                     torch.arange(size)
                     if kept is None or group < 0
                     else kept[client, int(layout.groups[group]) :][:size].to("cpu", torch.int64)
                     for group, size in zip(groups, sizes, strict=True)
-                ]
-                entries.append(_entries(found, client, number, *units, layer[INNER]).to(source.device))
+                )
+                entries.append(_entries(found, client, number, rows, columns, layer[INNER]).to(source.device))
             target.view(-1)[entries[1]] = rounded(source.view(-1)[entries[0]], rounding)
 
 

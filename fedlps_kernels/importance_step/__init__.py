@@ -56,8 +56,9 @@ def _step(
     stepped = torch.empty_like(redundancy)
     if native.serves_gpu(redundancy):
         model, rate = OnDevice.of_groups(groups, redundancy.device), redundancy.new_full((1,), lr)
-        numbers = {"lr": rate, "lam": lam, "kappa": kappa, "reduction": reduction}
-        cuda.importance_step(redundancy, sums, unit_gradient, model, stepped, **numbers)
+        cuda.importance_step(
+            *(redundancy, sums, unit_gradient, model, stepped), lr=rate, lam=lam, kappa=kappa, reduction=reduction
+        )
         return stepped
     module = native.serving(redundancy)
     if module is None:

@@ -84,9 +84,15 @@ def _update(
     if native.serves_gpu(parameters):
         own, model = places.compact(layout, counts, gradient.shape[1]).to(device), OnDevice.of(layout, device)
         room = cuda.ClipRoom.of(clients, model) if clip > 0 else None
-        rate, pulls = parameters.new_full((1,), lr), [(pull, anchor)]
-        decayed = {"lr": rate, "weight_decay": weight_decay, "clip": clip, "momentum": momentum, "velocity": velocity}
-        cuda.scatter_update(parameters, gradient, own, pulls, kept, counts, model, **decayed, room=room)
+        cuda.scatter_update(
+            *(parameters, gradient, own, [(pull, anchor)], kept, counts, model),
+            lr=parameters.new_full((1,), lr),
+            weight_decay=weight_decay,
+            clip=clip,
+            momentum=momentum,
+            velocity=velocity,
+            room=room,
+        )
         return
     numbers = {"lr": lr, "pull": pull, "weight_decay": weight_decay, "clip": clip, "momentum": momentum}
     module = native.serving(parameters)

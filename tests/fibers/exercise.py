@@ -10,7 +10,7 @@ from types import ModuleType
 
 import torch
 
-from fedlps_kernels import native, places
+from fedlps_kernels import Layout, native, places
 from fedlps_kernels.gather_weights import cuda as gathering
 from fedlps_kernels.gather_weights import definition as gathering_defined
 from fedlps_kernels.importance_step import cuda as importance
@@ -24,7 +24,7 @@ from fedlps_kernels.select_units import cuda as selection
 from fedlps_kernels.select_units import definition as selection_defined
 from fedlps_kernels.unit_abs_sum import cuda as sums
 from fedlps_kernels.unit_abs_sum import definition as sums_defined
-from tests.kernels.cases import Case, small_case
+from tests.kernels.cases import Case, cohort
 
 Outcome = tuple[str, torch.Tensor, torch.Tensor]  # name, what came out, the definition's in float64 or the same bits
 
@@ -181,6 +181,24 @@ class Made:
             yield f"scatter_aggregate {rule}", got, aggregation_defined.scatter_aggregate(exact, *arguments, rule)
 
 
+def several_turns() -> Case:
+    """Kernels of 5 x 5, which a warp takes in three turns, before and behind a layer of 3; a norm; an output layer."""
+    table = [[0, -1, 5, 2, 25, 0, -1, 250, 255], [1, 0, 4, 5, 3, 260, 320, -1, -1], [-1, 1, 3, 4, 25, 324, 624, -1, -1]]
+    layout = Layout(torch.tensor(table), torch.tensor([0, 5, 9]), 627)
+    return cohort(layout, 1, torch.Generator().manual_seed(1))
+
+
+def wide_case(clients: int = 2) -> Case:
+    """More of everything than one block, warp, tile or stage takes: rows, columns, places of inner, units."""
+    table = [
+        [0, -1, 37, 3, 25, 0, 37 * 75, -1, -1],
+        [1, 0, 19, 37, 9, 37 * 76, -1, 9139, 9158],
+        [-1, 1, 3, 19, 20, 9177, 10317, -1, -1],
+    ]
+    layout = Layout(torch.tensor(table), torch.tensor([0, 37, 56]), 10320)
+    return cohort(layout, clients, torch.Generator().manual_seed(3))
+
+
 def use(module: ModuleType) -> None:
     """The stand-in serves from now on."""
     native.gpu = lambda: module
@@ -198,7 +216,7 @@ def main(path: str, *barriers: str) -> None:
         file, _, line = barrier.rpartition(":")
         module.skip_barrier(file, int(line or 0))
         module.set_order(order, False, 1)
-        for _ in everything(small_case(), torch.float32):
+        for _ in everything(several_turns(), torch.float32):
             pass
 
 

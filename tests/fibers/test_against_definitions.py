@@ -9,22 +9,11 @@ from fedlps_kernels.on_device import OnDevice
 from fedlps_kernels.select_units import cuda as selection
 from fedlps_kernels.select_units import definition as selection_defined
 from tests.fibers.compare import assert_near
-from tests.fibers.exercise import everything
-from tests.kernels.cases import Case, cases, cohort, small_case
+from tests.fibers.exercise import everything, several_turns, wide_case
+from tests.kernels.cases import Case, cases, small_case
 from tests.kernels.compare import assert_same
 
 DTYPES = [torch.float32, torch.float64]
-
-
-def wide_case(clients: int = 2) -> Case:
-    """More of everything than one block, warp, tile or stage takes: rows, columns, places of inner, units."""
-    table = [
-        [0, -1, 37, 3, 25, 0, 37 * 75, -1, -1],
-        [1, 0, 19, 37, 9, 37 * 76, -1, 9139, 9158],
-        [-1, 1, 3, 19, 20, 9177, 10317, -1, -1],
-    ]
-    layout = Layout(torch.tensor(table), torch.tensor([0, 37, 56]), 10320)
-    return cohort(layout, clients, torch.Generator().manual_seed(3))
 
 
 def one_unit() -> Case:
@@ -44,7 +33,7 @@ def test_drawn_cohorts(fibers, dtype, case):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("made", [small_case, wide_case, one_unit])
+@pytest.mark.parametrize("made", [small_case, several_turns, wide_case, one_unit])
 def test_every_order_gives_the_same_bits(in_every_order, dtype, made):
     first = None
     for order in in_every_order():

@@ -3,56 +3,13 @@
 import pytest
 import torch
 
-from fedlps_kernels import (
-    gather_weights,
-    importance_step,
-    native,
-    scatter_aggregate,
-    scatter_update,
-    select_units,
-    unit_abs_sum,
-)
-from fedlps_kernels.gather_weights import scatter_weights
+from fedlps_kernels import gather_weights, native, scatter_aggregate, unit_abs_sum
 from fedlps_kernels.on_device import OnDevice
 from fedlps_kernels.scatter_update import cuda as updating
 from tests.fibers.compare import assert_near
-from tests.kernels.cases import Case, small_case
+from tests.fibers.ops import alone_as_together, results
+from tests.kernels.cases import small_case
 from tests.kernels.compare import assert_same, refuses
-
-
-def results(case: Case, dtype: torch.dtype, clients: slice = slice(None)) -> dict[str, torch.Tensor]:
-    """What every op makes of these clients of the case; the numbers are drawn for all."""
-    case = Case(case.layout, case.kept, case.counts, torch.Generator().manual_seed(5))
-    drawn = {
-        name: case.values(*shape, dtype=dtype)
-        for name, shape in {
-            "w": (3, 184),
-            "velocity": (3, 184),
-            "compact": (3, case.capacity),
-            "anchor": (184,),
-            "d": (3, 9),
-            "a": (3, 9),
-            "t": (3, 9),
-        }.items()
-    }
-    w, velocity, compact, d, a, t = (drawn[name][clients] for name in ("w", "velocity", "compact", "d", "a", "t"))
-    kept, counts, layout, groups = case.kept[clients], case.counts[clients], case.layout, case.layout.groups
-    weights = torch.tensor([0.5, 0.0, 2.0], dtype=torch.float64)[clients]
-    found = {
-        "unit_abs_sum": unit_abs_sum(w, layout),
-        "select_units": select_units(d, counts, groups),
-        "importance_step": importance_step(d, a, t, groups, lr=0.5, lam=2.0, kappa=0.25),
-        "gather_weights": gather_weights(w, kept, counts, layout, case.capacity),
-        "gather_weights, shared": gather_weights(drawn["anchor"][None], kept, counts, layout, case.capacity),
-        "scatter_weights": scatter_weights(compact, kept, counts, layout),
-    }
-    if clients == slice(None):
-        for rule in ("sum", "holders"):
-            arguments = drawn["anchor"], compact, kept, counts, weights, layout, rule
-            found[f"scatter_aggregate {rule}"] = scatter_aggregate(*arguments)
-    numbers = {"lr": 0.5, "pull": 0.25, "weight_decay": 0.5, "clip": 1.0, "momentum": 0.5, "velocity": velocity}
-    scatter_update(w, compact, drawn["anchor"], kept, counts, layout, **numbers)
-    return {**found, "scatter_update": w, "velocity": velocity}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -65,11 +22,7 @@ def test_ops_agree_with_the_definitions(as_gpu, monkeypatch, dtype):
 
 
 def test_a_client_alone_has_the_same_bits(as_gpu):
-    together = results(small_case(), torch.float32)
-    for client in range(3):
-        alone = results(small_case(), torch.float32, slice(client, client + 1))
-        for name, got in alone.items():
-            assert_same(name, got[0], together[name][client])
+    alone_as_together(small_case(), torch.float32)
 
 
 def test_no_clients_at_all(as_gpu):

@@ -10,6 +10,7 @@ from fedlps_kernels.scatter_update import cuda as updating
 from fedlps_kernels.select_units import cuda as selection
 from fedlps_kernels.unit_abs_sum import cuda as sums
 from fedlps_kernels.unit_abs_sum import definition as sums_defined
+from tests.gpu.test_kernels import Step
 from tests.kernels.cases import small_case
 from tests.kernels.compare import assert_same
 
@@ -89,3 +90,17 @@ def test_sums_follow_a_changing_selection(fibers):
         )
         want = sums_defined.unit_abs_sum(weights.double(), case.layout)
         torch.testing.assert_close(unit_sums.double(), want, rtol=1e-6, atol=0)
+
+
+def test_a_step_that_graphs_capture(fibers):
+    """What tests/gpu asks of a captured graph, without one: memory that served before gives what new memory does."""
+    used, new = Step("cpu"), Step("cpu")
+    scores = used.case.values(3, 9, dtype=torch.float32)
+    used.scores.copy_(-scores)
+    used.run()
+    used.reset()
+    for step in (used, new):
+        step.scores.copy_(scores)
+        step.run()
+    for name in ("kept", "weights", "sums"):
+        assert_same(name, getattr(used, name), getattr(new, name))

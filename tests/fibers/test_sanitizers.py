@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from tests.fibers import build
-from tests.fibers.exercise import everything
-from tests.kernels.cases import small_case
+from tests.fibers.exercise import everything, several_turns
 
 LIBRARIES = {"thread": "libtsan.so", "address": "libasan.so"}
 
@@ -44,7 +43,7 @@ def test_no_entry_lies_beyond_its_tensor(modules):
 
 
 def test_no_race_and_every_missing_barrier_is_found(fibers, modules):
-    for _ in everything(small_case(), torch.float32):
+    for _ in everything(several_turns(), torch.float32):
         pass
     barriers = fibers.met_barriers().split()
     assert len(barriers) >= 4
