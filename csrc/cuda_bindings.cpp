@@ -123,6 +123,14 @@ void dropped_sums(const ModelArrays& model, const CohortArrays& cohort, const Ar
     });
 }
 
+void gate_gradients(const ModelArrays& model, const CohortArrays& cohort, const Array& parameters, const Array& gradient,
+                    const PlacesArrays& places, const Array& gates, Stream stream) {
+    with_type(parameters, [&]<class T>(T) {
+        cuda::gate_gradients(model_of(model), cohort_of(cohort), pointer<const T>(parameters), pointer<const T>(gradient),
+                             places_of(places), pointer<T>(gates), stream);
+    });
+}
+
 void scatter_update(const ModelArrays& model, const CohortArrays& cohort, const Array& parameters, const Array& gradient,
                     const PlacesArrays& places, const std::vector<PullArrays>& pulls, const Array& lr,
                     double weight_decay, double clip, double momentum, const Maybe& velocity, const ActiveArrays& active,
@@ -136,7 +144,7 @@ void scatter_update(const ModelArrays& model, const CohortArrays& cohort, const 
         for (std::size_t number = 0; number < pulls.size(); ++number) {
             const auto& [coefficient, reference] = pulls[number];
             const std::int64_t pitch = std::get<1>(reference).size() == 1 ? 0 : extent(reference, 1);
-            update.pulls[number] = {coefficient, pointer<const T>(reference), pitch};
+            update.pulls[number] = {static_cast<T>(coefficient), pointer<const T>(reference), pitch};
         }
         cuda::scatter_update(model_of(model), cohort_of(cohort), pointer<T>(parameters), pointer<const T>(gradient),
                              places_of(places), update, active_of(active), pointer<const T>(dropped), pointer<T>(sums),
@@ -164,6 +172,7 @@ void bind_cuda(py::module_& module) {
     module.def("cuda_move", &move);
     module.def("cuda_rank_units", &rank_units);
     module.def("cuda_dropped_sums", &dropped_sums);
+    module.def("cuda_gate_gradients", &gate_gradients);
     module.def("cuda_scatter_update", &scatter_update);
     module.def("cuda_scatter_aggregate", &scatter_aggregate);
 }

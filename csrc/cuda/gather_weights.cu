@@ -73,7 +73,8 @@ __global__ void __launch_bounds__(WARPS* LANES, 3)
     const Side left(model, taken, from, client, number), right(model, placed, to, client, number);
     const int rows = min(TILE_ROWS, all_rows - first_row);
 
-    if (first_place == 0 && first_column == 0 && warp() < 3 && right.vectors[warp()] >= 0 && lane() < rows) {
+    if (first_place == 0 && first_column == 0 && warp() < 3 && left.vectors[warp()] >= 0 && right.vectors[warp()] >= 0 &&
+        lane() < rows) {
         const int rank = first_row + lane();
         target[right.vectors[warp()] + right.rows[rank]] =
             converted<Target>(source[left.vectors[warp()] + left.rows[rank]], rounding);

@@ -47,6 +47,12 @@ template <class T>
 void dropped_sums(const Model& model, const Cohort& cohort, const T* parameters, const std::int32_t* ranks,
                   const std::int32_t* changed, T* dropped, Stream stream);
 
+// gates: (C, U), for each kept unit the sum of w g over its own entries: of a layer with a norm scale and shift, else row
+// and bias. Others stay as they are.
+template <class T>
+void gate_gradients(const Model& model, const Cohort& cohort, const T* parameters, const T* gradient,
+                    const Places& places, T* gates, Stream stream);
+
 // The step on kept entries, in place; with clip three launches: squares (C, units + lines) and factors (C), float64.
 // sums: (C, U), for each kept unit dropped + the sum of |entries| just written; null without.
 template <class T>

@@ -38,19 +38,19 @@ __global__ void __launch_bounds__(CHUNK)
     const std::int64_t flat = vector < 0 ? layer.weight + row * width + entry : vector_of(layer, vector) + row;
     const std::int64_t column = entry / layer.inner, place = entry % layer.inner;
     double sum = 0, held = 0;
+    // All ranks are read before it is known who holds the entry, so that the reads of several clients overlap.
+#pragma unroll 4
     for (std::int64_t client = 0; client < clients; ++client) {
         const std::int32_t* own = ranks + client * model.units;
         const std::int64_t row_rank = layer.row_group < 0 ? row : own[model.groups[layer.row_group] + row];
-        if (row_rank < 0) continue;
+        const std::int64_t rank = vector >= 0              ? 0
+                                  : layer.column_group < 0 ? column
+                                                           : own[model.groups[layer.column_group] + column];
+        if (row_rank < 0 || rank < 0) continue;
         const std::int64_t at = client * model.layer_count + number;
-        std::int64_t from = 0;
-        if (vector >= 0) {
-            from = places.vectors[at * 3 + vector] + row_rank;
-        } else {
-            const std::int64_t rank = layer.column_group < 0 ? column : own[model.groups[layer.column_group] + column];
-            if (rank < 0) continue;
-            from = places.weight[at] + row_rank * places.row[at] + rank * places.column[at] + place * places.inner[at];
-        }
+        const std::int64_t from = vector >= 0 ? places.vectors[at * 3 + vector] + row_rank
+                                              : places.weight[at] + row_rank * places.row[at] +
+                                                    rank * places.column[at] + place * places.inner[at];
         sum += weights[client] * static_cast<double>(residuals[from]);
         held += weights[client];
     }

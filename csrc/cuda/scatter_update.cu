@@ -8,13 +8,19 @@
 namespace fedlps::cuda {
 namespace {
 
+// A line's kept unit among all clients' units.
+__device__ inline std::int64_t unit_at(const Model& model, const Cohort& cohort, const Line& line) {
+    const Units units = units_of(model, cohort, line.client, line.group);
+    return line.client * model.units + model.groups[line.group] + units[static_cast<int>(line.rank)];
+}
+
 // What the gradient and the pulls ask of one entry.
 template <class T>
 __device__ T pulled(const Update<T>& update, std::int64_t client, int flat, T gradient, T weight) {
     T q = gradient;
     for (int number = 0; number < update.pull_count; ++number) {
         const Pull<T>& pull = update.pulls[number];
-        q += static_cast<T>(pull.coefficient) * (weight - pull.reference[client * pull.client_pitch + flat]);
+        q += pull.coefficient * (weight - pull.reference[client * pull.client_pitch + flat]);
     }
     return q;
 }
@@ -30,7 +36,7 @@ __global__ void __launch_bounds__(WARPS* LANES, 2)
     double sum = 0;
     if (line.find(model, cohort, item) && !left_alone(active, line.client)) {
         const T* weights = parameters + line.client * model.parameters;
-        for_each_entry(model, cohort, line, gradient, places, stages[warp()], [&](const Entries<T>& entries, bool) {
+        const auto visit = [&](const Layer&, const Entries<T>& entries, bool) {
 #pragma unroll
             for (int each = 0; each < TOGETHER; ++each) {
                 if (entries.flat[each] < 0) continue;
@@ -38,7 +44,8 @@ __global__ void __launch_bounds__(WARPS* LANES, 2)
                 const double q = pulled(update, line.client, flat, entries.gradient[each], weights[flat]);
                 sum += q * q;
             }
-        });
+        };
+        for_each_entry(model, cohort, line, gradient, places, stages[warp()], visit);
         sum = warp_sum(sum);
     }
     if (lane() == 0) squares[item] = sum;
@@ -77,7 +84,7 @@ __global__ void __launch_bounds__(WARPS* LANES, 2)
     const T decay = static_cast<T>(update.weight_decay), momentum = static_cast<T>(update.momentum);
     T sum = 0;
     bool lost = false;
-    for_each_entry(model, cohort, line, gradient, places, stages[warp()], [&](const Entries<T>& entries, bool weight_entries) {
+    const auto visit = [&](const Layer&, const Entries<T>& entries, bool weight_entries) {
         T before[TOGETHER], carried[TOGETHER];
 #pragma unroll
         for (int each = 0; each < TOGETHER; ++each) {
@@ -98,14 +105,37 @@ __global__ void __launch_bounds__(WARPS* LANES, 2)
             if (weight_entries) sum += abs(after);
             lost = lost || !isfinite(after);
         }
-    });
+    };
+    for_each_entry(model, cohort, line, gradient, places, stages[warp()], visit);
     if (active.lost && lost) atomicOr(&active.lost[line.client], 1);
     if (!sums || line.group < 0) return;
     sum = warp_sum(sum);
     if (lane() != 0) return;
-    const std::int64_t unit = line.client * model.units + model.groups[line.group] +
-                              units_of(model, cohort, line.client, line.group)[static_cast<int>(line.rank)];
+    const std::int64_t unit = unit_at(model, cohort, line);
     sums[unit] = (dropped ? dropped[unit] : T{0}) + sum;
+}
+
+template <class T>
+__global__ void __launch_bounds__(WARPS* LANES, 2)
+    sum_gates(Model model, Cohort cohort, const T* __restrict__ parameters, const T* __restrict__ gradient, Places places,
+              T* __restrict__ gates) {
+    __shared__ T stages[WARPS][STAGE];
+    const std::int64_t item = static_cast<std::int64_t>(blockIdx.x) * WARPS + warp();
+    Line line;
+    if (item >= cohort.clients * (model.units + model.lines)) return;
+    if (!line.find(model, cohort, item) || line.group < 0) return;
+    const T* weights = parameters + line.client * model.parameters;
+    T sum = 0;
+    const auto visit = [&](const Layer& layer, const Entries<T>& entries, bool weight_entries) {
+        // with a norm the gate is behind it: its scale and shift alone
+        const bool counts = layer.scale < 0 || (!weight_entries && lane() > 0);
+#pragma unroll
+        for (int each = 0; each < TOGETHER; ++each)
+            if (counts && entries.flat[each] >= 0) sum += weights[entries.flat[each]] * entries.gradient[each];
+    };
+    for_each_entry(model, cohort, line, gradient, places, stages[warp()], visit);
+    sum = warp_sum(sum);
+    if (lane() == 0) gates[unit_at(model, cohort, line)] = sum;
 }
 
 template <class T>
@@ -154,6 +184,13 @@ void dropped_sums(const Model& model, const Cohort& cohort, const T* parameters,
 }
 
 template <class T>
+void gate_gradients(const Model& model, const Cohort& cohort, const T* parameters, const T* gradient,
+                    const Places& places, T* gates, Stream stream) {
+    launch("gate_gradients", sum_gates<T>, quotient(cohort.clients * (model.units + model.lines), WARPS), WARPS * LANES,
+           stream, model, cohort, parameters, gradient, places, gates);
+}
+
+template <class T>
 void scatter_update(const Model& model, const Cohort& cohort, T* parameters, const T* gradient, const Places& places,
                     const Update<T>& update, const Active& active, const T* dropped, T* sums, double* squares,
                     double* factors, Stream stream) {
@@ -172,6 +209,8 @@ template void dropped_sums(const Model&, const Cohort&, const float*, const std:
                            Stream);
 template void dropped_sums(const Model&, const Cohort&, const double*, const std::int32_t*, const std::int32_t*, double*,
                            Stream);
+template void gate_gradients(const Model&, const Cohort&, const float*, const float*, const Places&, float*, Stream);
+template void gate_gradients(const Model&, const Cohort&, const double*, const double*, const Places&, double*, Stream);
 template void scatter_update(const Model&, const Cohort&, float*, const float*, const Places&, const Update<float>&,
                              const Active&, const float*, float*, double*, double*, Stream);
 template void scatter_update(const Model&, const Cohort&, double*, const double*, const Places&, const Update<double>&,

@@ -42,7 +42,8 @@ struct Entries {
     T gradient[TOGETHER];
 };
 
-// Calls visit(entries, whether they are of the weight) for all kept entries of a line. stage: the warp's own memory.
+// Calls visit(layer, entries, whether they are of the weight) for all kept entries of a line; of its vectors lane 0 has the
+// bias, 1 the scale, 2 the shift. stage: the warp's own memory.
 template <class T, class Visit>
 __device__ void for_each_entry(const Model& model, const Cohort& cohort, const Line& line, const T* __restrict__ gradient,
                                const Places& places, T* stage, const Visit& visit) {
@@ -83,7 +84,7 @@ __device__ void for_each_entry(const Model& model, const Cohort& cohort, const L
                         entries.gradient[each] = straight ? corner[walk.column * column_step + walk.place * place_step]
                                                           : stage[walk.column * pitch + walk.place];
                     }
-                    visit(entries, true);
+                    visit(layer, entries, true);
                 }
                 if (!straight) __syncwarp();
             }
@@ -95,7 +96,7 @@ __device__ void for_each_entry(const Model& model, const Cohort& cohort, const L
             vectors.flat[0] = static_cast<int>(vector_of(layer, lane())) + row;
             vectors.gradient[0] = gradient[places.vectors[at * 3 + lane()] + rank];
         }
-        visit(vectors, false);
+        visit(layer, vectors, false);
     });
 }
 

@@ -46,7 +46,7 @@ constexpr int MOST_PULLS = 4;
 // One pull: q += coefficient (w - reference); client_pitch: 0 if all clients share the reference, else P.
 template <class T>
 struct Pull {
-    double coefficient;
+    T coefficient;
     const T* reference;
     std::int64_t client_pitch;
 };

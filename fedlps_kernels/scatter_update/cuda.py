@@ -93,3 +93,23 @@ def dropped_sums(
     cohort = native.array(kept), native.array(counts)
     arrays = *native.arrays(parameters, ranks), native.maybe(changed), native.array(dropped)
     native.launch("dropped_sums", parameters, model.crossing(), cohort, *arrays)
+
+
+def gate_gradients(
+    parameters: torch.Tensor,
+    gradient: torch.Tensor,
+    places: Places,
+    kept: torch.Tensor,
+    counts: torch.Tensor,
+    model: OnDevice,
+    gates: torch.Tensor,
+) -> None:
+    """gates: (C, U), written: t of spec section 4, step 2, for each kept unit the sum of w g over scale and shift, of a
+    layer without norm over row and bias; 0 for the others.
+
+    parameters: (C, P); gradient: any shape, its entries at `places`; all of one dtype.
+    """
+    gates.zero_()
+    cohort = native.array(kept), native.array(counts)
+    arrays = *native.arrays(parameters, gradient), on_device.places(places), native.array(gates)
+    native.launch("gate_gradients", parameters, model.crossing(), cohort, *arrays)

@@ -29,15 +29,15 @@ OPTIONS = [
 FOLDER = ROOT / "build/fibers"  # objects stay, so that only what changed is compiled again
 
 
-def build(sanitizers: tuple[str, ...], folder: Path = FOLDER) -> dict[str, Path]:
-    """For each sanitizer ("" for none) a module in `folder`; they share what is not instrumented. Two at a time."""
-    folder.mkdir(parents=True, exist_ok=True)
+def build(*sanitizers: str) -> dict[str, Path]:
+    """For each sanitizer ("" for none) a module; they share what is not instrumented. Two at a time."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
     headers = [Path(__file__), *SHIM.glob("*.h"), *(ROOT / "csrc").rglob("*.h")]
     newest = max(path.stat().st_mtime for path in headers)
     include = [f"-I{path}" for path in (SHIM, ROOT / "csrc", pybind11.get_include(), sysconfig.get_paths()["include"])]
 
     def compiled(source: Path, *options: str) -> str:
-        target = folder / f"{source.stem}{''.join(options)}.o".replace("=", "-")
+        target = FOLDER / f"{source.stem}{''.join(options)}.o".replace("=", "-")
         if target.exists() and target.stat().st_mtime > max(newest, source.stat().st_mtime):
             return str(target)
         made = target.with_suffix(f".{os.getpid()}")
@@ -53,7 +53,7 @@ def build(sanitizers: tuple[str, ...], folder: Path = FOLDER) -> dict[str, Path]
         }
         modules = {}
         for name, waiting in kernels.items():
-            modules[name] = folder / (name or "plain") / "_fibers.so"
+            modules[name] = FOLDER / (name or "plain") / "_fibers.so"
             modules[name].parent.mkdir(exist_ok=True)
             objects = [each.result() for each in (*shared, *waiting)]
             made = modules[name].with_suffix(f".{os.getpid()}")

@@ -32,7 +32,7 @@ Outcome = tuple[str, torch.Tensor, torch.Tensor]  # name, what came out, the def
 def everything(case: Case, dtype: torch.dtype, device: str = "cpu") -> Iterator[Outcome]:
     """What each function makes of the case, on a device that has it."""
     on = Made(case, dtype, device)
-    for step in (on.summed, on.selected, on.learned, on.moved, on.updated, on.resummed, on.aggregated):
+    for step in (on.summed, on.selected, on.learned, on.moved, on.updated, on.resummed, on.gated, on.aggregated):
         yield from step()
 
 
@@ -157,6 +157,28 @@ class Made:
         yield "kept units", kept, self.kept_units()
         wanted = torch.where(kept, sums_defined.unit_abs_sum(want, self.layout), torch.nan)
         yield "scatter_update: sums", got, wanted
+
+    def gated(self) -> Iterator[Outcome]:
+        weights, exact = self.draw(self.clients, self.layout.parameters)
+        packed = places.packed(self.layout, self.case.counts)
+        dense, exact_dense = self.draw(self.clients, self.layout.parameters)
+        gradient, got = self.empty(packed.size), self.empty(self.clients, self.layout.units)
+        whole = places.dense(self.layout, self.clients)
+        gathering_defined.move(dense, whole, gradient, packed, self.counts, self.layout, taken=self.kept)
+        given = packed.to(self.device), self.kept, self.counts, self.model
+        updating.gate_gradients(weights, gradient, *given, got)
+        want = torch.zeros(self.clients, self.layout.units, dtype=torch.float64)
+        products = (exact * exact_dense).where(self.case.mask(), 0)
+        for row_group, _, rows, columns, inner, weight, bias, scale, shift in self.layout.table.tolist():
+            if row_group < 0:
+                continue
+            own = [products[:, at : at + rows] for at in ((bias,) if scale < 0 else ()) + (scale, shift) if at >= 0]
+            if scale < 0:
+                own.append(products[:, weight : weight + rows * columns * inner].view(self.clients, rows, -1).sum(2))
+            first = int(self.layout.groups[row_group])
+            for each in own:
+                want[:, first : first + rows] += each
+        yield "gate_gradients", got, want
 
     def kept_units(self) -> torch.Tensor:
         """(C, U): whether a client keeps a unit."""

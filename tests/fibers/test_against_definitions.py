@@ -1,5 +1,7 @@
 """The CUDA sources, run by fibers, against the definitions: every order of threads gives the same bits."""
 
+from itertools import product
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -32,9 +34,11 @@ def test_drawn_cohorts(fibers, dtype, case):
         assert_near(name, got, want)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("made", [small_case, several_turns, wide_case, one_unit])
-def test_every_order_gives_the_same_bits(in_every_order, dtype, made):
+@pytest.mark.parametrize(
+    ("made", "dtype"),
+    [*product([small_case, several_turns, one_unit], DTYPES), (wide_case, torch.float32)],
+)
+def test_every_order_gives_the_same_bits(in_every_order, made, dtype):
     first = None
     for order in in_every_order():
         results = []
