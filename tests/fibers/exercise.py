@@ -174,7 +174,8 @@ class Made:
                 continue
             own = [products[:, at : at + rows] for at in ((bias,) if scale < 0 else ()) + (scale, shift) if at >= 0]
             if scale < 0:
-                own.append(products[:, weight : weight + rows * columns * inner].view(self.clients, rows, -1).sum(2))
+                flat = products[:, weight : weight + rows * columns * inner]
+                own.append(flat.view(self.clients, rows, columns * inner).sum(dim=2))
             first = int(self.layout.groups[row_group])
             for each in own:
                 want[:, first : first + rows] += each
