@@ -1,4 +1,9 @@
-"""csrc/bindings.cpp, csrc/grouped_bindings.cpp, csrc/norm_bindings.cpp. A tensor crosses as (address, shape, dtype)."""
+"""csrc/bindings.cpp, csrc/grouped_bindings.cpp, csrc/norm_bindings.cpp. A tensor crosses as (address, shape, dtype).
+
+With a CUDA part also what csrc/cuda_bindings.cpp defines, for `fedlps_kernels.native.launch`.
+"""
+
+from typing import Any
 
 Array = tuple[int, tuple[int, ...], str]
 Counts = tuple[Array, ...]  # of samples, columns and rows
@@ -96,4 +101,4 @@ def norm_gradient(
 def available_isas() -> list[str]: ...
 def isa() -> str: ...
 def use_isa(name: str, /) -> None: ...
-def cuda() -> dict[str, int | str] | None: ...
+def cuda() -> dict[str, Any] | None: ...
