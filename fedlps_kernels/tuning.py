@@ -1,0 +1,87 @@
+"""Tile shapes of every Triton kernel: data, chosen by kernel, architecture, precision and the layer's shape.
+
+No launch searches. Each entry is compiled ahead of time by tests/compile, so what the table promises (no spills, wide
+copies, matrix instructions) is seen without a GPU; which entry is fastest is not yet measured on one.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+Precision = Literal["fp32", "tf32", "bf16"]
+Product = Literal["forward", "input_gradient", "weight_gradient"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16")
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
+ARCHITECTURES = (80, 90)
+SHAPES = ("wide", "few_rows", "few_columns")
+FEW = 16  # rows or columns of a layer, of which no client has more
+
+CHUNK = 2048  # positions per split of a weight gradient's sum, and of a norm's
+
+
+@dataclass(frozen=True)
+class Block:
+    """A tile: rows and columns of the result, depth of one step of the sum. resident: programs per multiprocessor."""
+
+    rows: int
+    columns: int
+    depth: int
+    warps: int
+    stages: int
+    resident: int = 2
+
+
+def shape(rows: int, columns: int) -> str:
+    """The entry for a product whose result has up to `rows` units, its sums `columns` channels: full model's sizes."""
+    if columns <= FEW:
+        return "few_columns"
+    return "few_rows" if rows <= FEW else "wide"
+
+
+# A product's result has 64 positions by the units beside them: 64 rows are what wgmma takes.
+_FORWARD = {
+    "fp32": {
+        "wide": Block(64, 64, 16, 4, 3),
+        "few_rows": Block(64, 16, 32, 4, 3),
+        "few_columns": Block(64, 64, 16, 4, 3),
+    },
+    "tf32": {
+        "wide": Block(64, 64, 32, 4, 3),
+        "few_rows": Block(64, 16, 32, 4, 3),
+        "few_columns": Block(64, 64, 16, 4, 3),
+    },
+    "bf16": {
+        "wide": Block(64, 64, 64, 4, 3),
+        "few_rows": Block(64, 16, 64, 4, 3),
+        "few_columns": Block(64, 64, 16, 4, 3),
+    },
+}
+
+# The gradient's own rows are units: TF32's wgmma wants both operands along the sum, so 32 rows keep copies wide.
+_WEIGHT_GRADIENT = {
+    "fp32": {
+        "wide": Block(64, 64, 16, 4, 3),
+        "few_rows": Block(16, 64, 32, 4, 3),
+        "few_columns": Block(64, 16, 32, 4, 3),
+    },
+    "tf32": {
+        "wide": Block(32, 64, 32, 4, 3),
+        "few_rows": Block(16, 64, 32, 4, 3),
+        "few_columns": Block(32, 16, 32, 4, 3),
+    },
+    "bf16": {
+        "wide": Block(64, 64, 32, 4, 3),
+        "few_rows": Block(16, 64, 32, 4, 3),
+        "few_columns": Block(64, 16, 32, 4, 3),
+    },
+}
+
+_PRODUCTS = {"forward": _FORWARD, "input_gradient": _FORWARD, "weight_gradient": _WEIGHT_GRADIENT}
+PRODUCTS: dict[tuple[Product, int, str, str], Block] = {
+    (product, architecture, precision, shape): block
+    for product, table in _PRODUCTS.items()
+    for architecture in ARCHITECTURES
+    for precision, shapes in table.items()
+    for shape, block in shapes.items()
+}
