@@ -1,0 +1,50 @@
+"""Compiling Triton kernels ahead of time, and what the machine code says of them."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
+SHARED_LIMIT = {80: 166_912, 90: 232_448}  # bytes a block may have
+
+COUNTED = {
+    "HGMMA": r"\bHGMMA\.",
+    "HMMA": r"\bHMMA\.",
+    "FFMA": r"\bFFMA\b",
+    "LDGSTS": r"\bLDGSTS\.",
+    "LDGSTS128": r"\bLDGSTS\.\S*\.128",
+}
+
+
+def compiled(
+    kernel: Any, types: dict[str, str], constants: dict[str, Any], architecture: int, warps: int, stages: int, folder: Path
+) -> dict[str, int]:
+    """Registers, stack, shared memory (bytes) and counts of instructions of one kernel.
+
+    types: of the arguments, as Triton writes them; all pointers are multiples of 16 bytes, as torch allocates. folder:
+    where the machine code lies meanwhile.
+    """
+    names = kernel.arg_names
+    signature = {name: types[name] if name in types else "constexpr" for name in names}
+    aligned = {(names.index(name),): [["tt.divisibility", 16]] for name, kind in types.items() if kind[0] == "*"}
+    given = {(names.index(name),): value for name, value in constants.items()}
+    source = ASTSource(fn=kernel, signature=signature, constexprs=given, attrs=aligned)
+    options = {"num_warps": warps, "num_stages": stages}
+    binary = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
+    path = folder / "kernel.cubin"
+    path.write_bytes(binary.asm["cubin"])
+    usage = _cuobjdump("-res-usage", path)
+    code = _cuobjdump("-sass", path)
+    found = {name.lower(): int(re.search(rf"{name}:(\d+)", usage)[1]) for name in ("REG", "STACK")}
+    found["shared"] = binary.metadata.shared
+    return found | {name: len(re.findall(pattern, code)) for name, pattern in COUNTED.items()}
+
+
+def _cuobjdump(option: str, path: Path) -> str:
+    done = subprocess.run([TOOLS / "cuobjdump", option, path], capture_output=True, text=True, check=True)
+    return done.stdout
