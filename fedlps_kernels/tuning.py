@@ -72,8 +72,8 @@ _WEIGHT_GRADIENT = {
     },
     "bf16": {
         "wide": Block(64, 64, 32, 4, 3),
-        "few_rows": Block(16, 64, 32, 4, 3),
-        "few_columns": Block(64, 16, 32, 4, 3),
+        "few_rows": Block(16, 64, 64, 4, 3),
+        "few_columns": Block(64, 16, 64, 4, 3),
     },
 }
 
@@ -85,3 +85,9 @@ PRODUCTS: dict[tuple[Product, int, str, str], Block] = {
     for precision, shapes in table.items()
     for shape, block in shapes.items()
 }
+
+# Norm, ReLU and pooling: positions x channels that a program holds. Bound by memory, so alike in all precisions.
+STAGES = {"wide": Block(32, 64, 1, 4, 1, resident=8), "narrow": Block(128, 16, 1, 4, 1, resident=8)}
+
+LOSS_ENTRIES, LOSS_WARPS = 4096, 4  # samples x classes that a program of the loss holds
+BATCH = Block(128, 16, 1, 4, 1, resident=8)  # positions x channels that a program gathers

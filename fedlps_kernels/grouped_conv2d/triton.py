@@ -9,7 +9,8 @@ import torch
 
 from fedlps_kernels import launching
 from fedlps_kernels.arena import Arena
-from fedlps_kernels.grouped_conv2d import kernels
+from fedlps_kernels.grouped_conv2d.kernels import contract
+from fedlps_kernels.grouped_conv2d.kernels import weight_gradient as gradients
 from fedlps_kernels.places import Places, padded
 from fedlps_kernels.tiles import Tiles, pieces, tiles
 from fedlps_kernels.tuning import CHUNK, PRODUCTS, Precision, Product, shape
@@ -107,7 +108,7 @@ def _contract(
     transposed: bool = False,
 ) -> None:
     launching.check(precision, source=source.data, weights=weights, result=result.data)
-    kernels.contract[launching.programs(tiles, programs)](
+    contract.contract[launching.programs(tiles, programs)](
         source.data,
         source.offsets,
         source.channels,
@@ -173,7 +174,7 @@ def weight_gradient(
         raise ValueError(f"workspace: got {got} entries, expected at least {needed}")
     grid = launching.programs(tiles, programs)
     at = places.weight, places.row, places.inner, places.vectors, places.rows
-    kernels.weight_gradient[grid](
+    gradients.weight_gradient[grid](
         inputs.data,
         inputs.offsets,
         inputs.channels,
@@ -204,7 +205,7 @@ def weight_gradient(
     )
     if split:
         block = tiles.block
-        kernels.add_splits[grid](
+        gradients.add_splits[grid](
             workspace,
             inputs.channels,
             gradient.channels,

@@ -1,0 +1,1 @@
+"""Batches of unequal clients' samples, gathered from bytes and normalized."""

@@ -1,0 +1,1 @@
+"""Softmax cross entropy of unequal clients' batches, with its gradient."""
