@@ -33,7 +33,7 @@ def gather_batch(
         row = tile // across % down * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
         column = tile % across * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
         real = row < tl.load(samples + client) * positions
-        image = tl.load(indices + client.to(tl.int64) * room + row // positions, mask=real, other=0)
+        image = tl.load(indices + tl.cast(client, tl.int64) * room + row // positions, mask=real, other=0)
         known = real[:, None] & (column < channels)[None, :]
         byte = (image * channels)[:, None] + column[None, :]
         byte = tl.load(images + byte * positions + (row % positions)[:, None], mask=known, other=0).to(tl.int32)

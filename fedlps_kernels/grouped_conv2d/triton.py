@@ -33,6 +33,7 @@ def tiles_of(
     flatten: those of `Arena.flattened`). most: rows and columns of the whole layer. samples: the most of any client.
     positions: of the outputs, for the input gradient of the inputs. architecture: 80 or 90.
     """
+    launching.check(precision)
     backward = product == "input_gradient"
     block = PRODUCTS[product, architecture, precision, shape(*(most[::-1] if backward else most))]
     taps, ones = kernel * kernel, torch.ones_like(rows, dtype=torch.int64)
@@ -216,7 +217,6 @@ def weight_gradient(
             tiles.number,
             layer,
             places.weight.shape[1],
-            kernel,
             tiles.splits,
             BLOCK_ROWS=block.rows,
             BLOCK_COLUMNS=block.columns,

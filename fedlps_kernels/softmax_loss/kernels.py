@@ -39,7 +39,7 @@ def softmax_loss(
             real = row < count
             known = real[:, None] & (column < classes)[None, :]
             values = tl.load(read + place, mask=known, other=float("-inf")).to(tl.float32)
-            label = tl.load(labels + client.to(tl.int64) * room + row, mask=real, other=0)
+            label = tl.load(labels + tl.cast(client, tl.int64) * room + row, mask=real, other=0)
             largest = tl.max(values, axis=1)
             chosen = tl.min(tl.where(values == largest[:, None], column[None, :], BLOCK_COLUMNS), axis=1)
             apart = tl.where(known, values - largest[:, None], float("-inf"))

@@ -42,7 +42,7 @@ def weight_gradient(
     BLOCK_COLUMNS: tl.constexpr,
     BLOCK_DEPTH: tl.constexpr,
 ):
-    """Per tap, units x channels; behind the last tap, a tile whose first column is the bias's gradient.
+    """Units x channels per tap; before the first tap, a tile whose first column is the gradient of the bias.
 
     SPLIT: each tile is a sum over CHUNK positions.
     """
@@ -52,9 +52,9 @@ def weight_gradient(
         row_tile, column_tile = tl.load(tiles + 4 * tile + 1), tl.load(tiles + 4 * tile + 2)
         row = row_tile * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
         wide = padded(tl.load(source_channels + client))
-        across = tl.cdiv(wide, BLOCK_COLUMNS)
-        tap = column_tile // across
-        column = column_tile % across * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
+        across = tl.maximum(tl.cdiv(wide, BLOCK_COLUMNS), 1)
+        tap = (column_tile - 1) // across
+        column = (column_tile - 1) % across * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
         begin = tl.load(tiles + 4 * tile + 3) * CHUNK
         end = tl.load(samples + client) * positions
         if SPLIT:
@@ -62,8 +62,7 @@ def weight_gradient(
         units = padded(tl.load(gradient_channels + client))
         behind = gradient + tl.multiple_of(tl.load(gradient_offsets + client), 16) + row
         read = source + tl.multiple_of(tl.load(source_offsets + client), 16) + column
-        taps = 1 if POINTWISE else kernel * kernel
-        if tap == taps:
+        if column_tile == 0:
             bias = tl.zeros((BLOCK_ROWS, BLOCK_DEPTH), tl.float32)
             for first in range(begin, end, BLOCK_DEPTH):
                 entry = first + tl.arange(0, BLOCK_DEPTH)
@@ -90,14 +89,14 @@ def weight_gradient(
                 )
         if SPLIT:
             inner = tl.arange(0, BLOCK_ROWS)[:, None] * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)[None, :]
-            tl.store(result + tile.to(tl.int64) * (BLOCK_ROWS * BLOCK_COLUMNS) + inner, sums)
+            tl.store(result + tl.cast(tile, tl.int64) * (BLOCK_ROWS * BLOCK_COLUMNS) + inner, sums)
         else:
             place = client * layers + layer
             if scale is not None:
                 sums *= tl.load(scale + client)
             _write(
                 sums, result, weight_places, row_places, inner_places, vector_places, rows_places,
-                place, row, column, wide, units, tap, taps, BLOCK_COLUMNS,
+                place, row, column, wide, units, column_tile, tap, BLOCK_COLUMNS,
             )  # fmt: skip
 
 
@@ -117,7 +116,6 @@ def add_splits(
     number,
     layer,
     layers,
-    kernel,
     splits,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COLUMNS: tl.constexpr,
@@ -127,20 +125,21 @@ def add_splits(
         record = tiles + 4 * tile * splits
         client, column_tile = tl.load(record), tl.load(record + 2)
         inner = tl.arange(0, BLOCK_ROWS)[:, None] * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)[None, :]
-        part = partial + (tile * splits).to(tl.int64) * (BLOCK_ROWS * BLOCK_COLUMNS) + inner
+        part = partial + tl.cast(tile * splits, tl.int64) * (BLOCK_ROWS * BLOCK_COLUMNS) + inner
         sums = tl.zeros((BLOCK_ROWS, BLOCK_COLUMNS), tl.float32)
-        for split in range(0, splits):
-            sums += tl.load(part + split.to(tl.int64) * (BLOCK_ROWS * BLOCK_COLUMNS))
+        for _ in range(0, splits):
+            sums += tl.load(part)
+            part += BLOCK_ROWS * BLOCK_COLUMNS
         if scale is not None:
             sums *= tl.load(scale + client)
         wide, units = padded(tl.load(source_channels + client)), padded(tl.load(gradient_channels + client))
-        across = tl.cdiv(wide, BLOCK_COLUMNS)
+        across = tl.maximum(tl.cdiv(wide, BLOCK_COLUMNS), 1)
         row = tl.load(record + 1) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
-        column = column_tile % across * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
+        column = (column_tile - 1) % across * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
         place = client * layers + layer
         _write(
             sums, result, weight_places, row_places, inner_places, vector_places, rows_places,
-            place, row, column, wide, units, column_tile // across, kernel * kernel, BLOCK_COLUMNS,
+            place, row, column, wide, units, column_tile, (column_tile - 1) // across, BLOCK_COLUMNS,
         )  # fmt: skip
 
 
@@ -158,12 +157,12 @@ def _write(
     column,
     wide,
     units,
+    column_tile,
     tap,
-    taps,
     BLOCK_COLUMNS: tl.constexpr,
 ):
-    """A tile of the weight's gradient (tap < taps), or its first column as the bias's, if the layer has one."""
-    if tap == taps:
+    """A tile of the weight's gradient, or (column tile 0) its first column as that of the bias, if the layer has one."""
+    if column_tile == 0:
         vector = tl.load(vector_places + 3 * place)
         written = result + vector + row[:, None] + tl.zeros((1, BLOCK_COLUMNS), tl.int32)
         mask = (row < units)[:, None] & (tl.arange(0, BLOCK_COLUMNS) == 0)[None, :] & (vector >= 0)

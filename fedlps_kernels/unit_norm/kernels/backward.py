@@ -123,7 +123,7 @@ def gradient_sums(
             to_scale += tl.sum(slope * tl.where(real, apart, 0.0), axis=0)
             to_shift += tl.sum(slope, axis=0)
         if SPLIT:
-            slot = partial + tile.to(tl.int64) * (2 * BLOCK_COLUMNS) + tl.arange(0, BLOCK_COLUMNS)
+            slot = partial + tl.cast(tile, tl.int64) * (2 * BLOCK_COLUMNS) + tl.arange(0, BLOCK_COLUMNS)
             tl.store(slot, to_scale)
             tl.store(slot + BLOCK_COLUMNS, to_shift)
         else:
@@ -151,7 +151,7 @@ def add_gradient_sums(
         client = tl.load(record)
         column = tl.load(record + 2) * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
         wide = padded(tl.load(source_channels + client))
-        slot = partial + (tile * splits).to(tl.int64) * (2 * BLOCK_COLUMNS) + tl.arange(0, BLOCK_COLUMNS)
+        slot = partial + tl.cast(tile * splits, tl.int64) * (2 * BLOCK_COLUMNS) + tl.arange(0, BLOCK_COLUMNS)
         to_scale = tl.zeros((BLOCK_COLUMNS,), tl.float32)
         to_shift = tl.zeros((BLOCK_COLUMNS,), tl.float32)
         for _ in range(0, splits):

@@ -14,7 +14,7 @@ def line(
     if NORM:
         place = client * layers + layer
         own = column < tl.load(rows_places + place)
-        at = client.to(tl.int64) * widest + column
+        at = tl.cast(client, tl.int64) * widest + column
         centre = tl.load(mean + at, mask=own, other=0.0)
         over = tl.load(reciprocal + at, mask=own, other=0.0)
         scale = tl.load(vectors + tl.load(vector_places + 3 * place + 1) + column, mask=own, other=0.0).to(tl.float32)

@@ -54,11 +54,11 @@ def moments(
             apart = tl.where(real, values - own[None, :], 0.0)
             centre, squares, count = merged(centre, squares, count, own, tl.sum(apart * apart, axis=0), more)
         if SPLIT:
-            slot = partial + tile.to(tl.int64) * (2 * BLOCK_COLUMNS) + tl.arange(0, BLOCK_COLUMNS)
+            slot = partial + tl.cast(tile, tl.int64) * (2 * BLOCK_COLUMNS) + tl.arange(0, BLOCK_COLUMNS)
             tl.store(slot, centre)
             tl.store(slot + BLOCK_COLUMNS, squares)
         else:
-            result = client.to(tl.int64) * widest + column
+            result = tl.cast(client, tl.int64) * widest + column
             tl.store(mean + result, pivot + centre, mask=column < wide)
             variance = squares / tl.maximum(count, 1.0)
             tl.store(reciprocal + result, 1 / tl.sqrt_rn(variance + EPSILON), mask=column < wide)
@@ -101,7 +101,7 @@ def merge_moments(
         wide = padded(tl.load(source_channels + client))
         read = source + tl.multiple_of(tl.load(source_offsets + client), 16) + column
         pivot = tl.load(read, mask=(column < wide) & (rows > 0), other=0.0).to(tl.float32)
-        slot = partial + (tile * splits).to(tl.int64) * (2 * BLOCK_COLUMNS) + tl.arange(0, BLOCK_COLUMNS)
+        slot = partial + tl.cast(tile * splits, tl.int64) * (2 * BLOCK_COLUMNS) + tl.arange(0, BLOCK_COLUMNS)
         centre = tl.zeros((BLOCK_COLUMNS,), tl.float32)
         squares = tl.zeros((BLOCK_COLUMNS,), tl.float32)
         count = 0.0
@@ -110,7 +110,7 @@ def merge_moments(
             own, apart = tl.load(slot), tl.load(slot + BLOCK_COLUMNS)
             centre, squares, count = merged(centre, squares, count, own, apart, more)
             slot += 2 * BLOCK_COLUMNS
-        result = client.to(tl.int64) * widest + column
+        result = tl.cast(client, tl.int64) * widest + column
         tl.store(mean + result, pivot + centre, mask=column < wide)
         variance = squares / tl.maximum(count, 1.0)
         tl.store(reciprocal + result, 1 / tl.sqrt_rn(variance + EPSILON), mask=column < wide)
