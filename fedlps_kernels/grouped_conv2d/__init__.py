@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from fedlps_kernels import checks, native
+from fedlps_kernels import checks, launching, native
 from fedlps_kernels.grouped_conv2d import definition
 from fedlps_kernels.operator import differentiable, operator
 
@@ -105,10 +105,17 @@ def _forward(
         checks.tensor("bias", bias, {"C": clients, "O": units}, *same)
     checks.parts(named, clients, (room, channels, units), inputs.device)
     checks.window(sizes, kernel, stride, padding)
+    shape = torch.Size((clients, room, units, *(_size(size, kernel, stride, padding) for size in sizes)))
+    if launching.serves(inputs) and weights.numel():
+        from fedlps_kernels.grouped_conv2d import packed
+
+        return packed.grouped_conv2d(
+            inputs, weights, bias, *counts, stride=stride, padding=padding, shape=shape
+        )
     module = native.serving(inputs)
     if module is None or max(kernel, stride) > LARGEST:
         return definition.grouped_conv2d(inputs, weights, bias, *counts, stride=stride, padding=padding)
-    outputs = inputs.new_zeros(clients, room, units, *(_size(size, kernel, stride, padding) for size in sizes))
+    outputs = inputs.new_zeros(shape)
     added = None if bias is None else native.array(bias)
     given = *native.arrays(inputs, weights), added, native.arrays(*counts)
     module.grouped_forward(*given, stride, padding, native.array(outputs), native.threads())
@@ -141,11 +148,14 @@ def _input_gradient(
     checks.tensor("gradient", gradient, {"C": clients, "N": None, "O": units, **outputs}, *same)
     room = gradient.shape[1]
     checks.parts(named, clients, (room, channels, units), weights.device)
+    window = {"height": height, "width": width, "stride": stride, "padding": padding}
+    if launching.serves(weights) and weights.numel():
+        from fedlps_kernels.grouped_conv2d import packed
+
+        return packed.input_gradient(gradient, weights, *counts, **window)
     module = native.serving(weights)
     if module is None or max(kernel, stride) > LARGEST:
-        return definition.input_gradient(
-            gradient, weights, *counts, height=height, width=width, stride=stride, padding=padding
-        )
+        return definition.input_gradient(gradient, weights, *counts, **window)
     result = gradient.new_zeros(clients, room, channels, height, width)
     given = *native.arrays(gradient, weights), native.arrays(*counts)
     module.grouped_input_gradient(*given, stride, padding, native.array(result), native.threads())
@@ -179,9 +189,14 @@ def _weight_gradient(
     checks.tensor("gradient", gradient, {"C": clients, "N": room, "O": None, **outputs}, *same)
     units = gradient.shape[2]
     checks.parts(named, clients, (room, channels, units), inputs.device)
+    window = {"kernel": kernel, "stride": stride, "padding": padding}
+    if launching.serves(inputs) and units and channels:
+        from fedlps_kernels.grouped_conv2d import packed
+
+        return packed.weight_gradient(inputs, gradient, *counts, **window)
     module = native.serving(inputs)
     if module is None or max(kernel, stride) > LARGEST:
-        return definition.weight_gradient(inputs, gradient, *counts, kernel=kernel, stride=stride, padding=padding)
+        return definition.weight_gradient(inputs, gradient, *counts, **window)
     weights, bias = inputs.new_zeros(clients, units, channels, kernel, kernel), inputs.new_zeros(clients, units)
     given = *native.arrays(inputs, gradient), native.arrays(*counts)
     module.grouped_weight_gradient(*given, stride, padding, *native.arrays(weights, bias), native.threads())

@@ -37,21 +37,22 @@ def softmax_loss(
             row = first + tl.arange(0, BLOCK_ROWS)
             place = (row.to(tl.int64) * wide)[:, None] + column[None, :]
             real = row < count
-            known = real[:, None] & (column < classes)[None, :]
-            values = tl.load(read + place, mask=known, other=float("-inf")).to(tl.float32)
+            inside = (column < classes)[None, :]
+            values = tl.load(read + place, mask=real[:, None] & inside, other=0.0).to(tl.float32)
+            values = tl.where(inside, values, float("-inf"))
             label = tl.load(labels + tl.cast(client, tl.int64) * room + row, mask=real, other=0)
             largest = tl.max(values, axis=1)
             chosen = tl.min(tl.where(values == largest[:, None], column[None, :], BLOCK_COLUMNS), axis=1)
-            apart = tl.where(known, values - largest[:, None], float("-inf"))
+            apart = values - largest[:, None]
             powers = tl.exp(apart)
             total = tl.sum(powers, axis=1)
             hit = column[None, :] == label[:, None]
-            own = tl.sum(tl.where(hit & known, apart, 0.0), axis=1)
+            own = tl.sum(tl.where(hit, apart, 0.0), axis=1)
             loss += tl.sum(tl.where(real, tl.log(total) - own, 0.0), axis=0)
             right += tl.sum((real & (chosen == label)).to(tl.int32), axis=0)
             if gradient is not None:
                 slope = (powers / total[:, None] - tl.where(hit, 1.0, 0.0)) * share
-                slope = tl.where(known, slope, 0.0)
+                slope = tl.where(inside, slope, 0.0)
                 written = gradient + tl.multiple_of(tl.load(gradient_offsets + client), 16) + place
                 tl.store(written, stored(slope, PRECISION, UP), mask=real[:, None] & (column < wide)[None, :])
         tl.store(losses + client, loss * share)

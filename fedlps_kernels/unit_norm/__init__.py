@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from fedlps_kernels import checks, native
+from fedlps_kernels import checks, launching, native
 from fedlps_kernels.operator import differentiable, operator
 from fedlps_kernels.unit_norm import definition
 
@@ -48,6 +48,10 @@ def _forward(
     inputs: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, samples: torch.Tensor, rows: torch.Tensor
 ) -> torch.Tensor:
     _check(inputs, {"scale": scale, "shift": shift}, None, samples, rows)
+    if launching.serves(inputs) and inputs.numel():
+        from fedlps_kernels.unit_norm import packed
+
+        return packed.unit_norm(inputs, scale, shift, samples, rows)
     module = native.serving(inputs)
     if module is None:
         return definition.unit_norm(inputs, scale, shift, samples, rows)
@@ -66,6 +70,10 @@ def _gradient(
     inputs: torch.Tensor, gradient: torch.Tensor, scale: torch.Tensor, samples: torch.Tensor, rows: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     _check(inputs, {"scale": scale}, gradient, samples, rows)
+    if launching.serves(inputs) and inputs.numel():
+        from fedlps_kernels.unit_norm import packed
+
+        return packed.gradient(inputs, gradient, scale, samples, rows)
     module = native.serving(inputs)
     if module is None:
         return definition.gradient(inputs, gradient, scale, samples, rows)

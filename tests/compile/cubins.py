@@ -3,11 +3,12 @@
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+
+from tests.compile.shipped import Shipped
 
 TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
 SHARED_LIMIT = {80: 166_912, 90: 232_448}  # bytes a block may have
@@ -21,21 +22,18 @@ COUNTED = {
 }
 
 
-def compiled(
-    kernel: Any, types: dict[str, str], constants: dict[str, Any], architecture: int, warps: int, stages: int, folder: Path
-) -> dict[str, int]:
+def compiled(shipped: Shipped, folder: Path) -> dict[str, int]:
     """Registers, stack, shared memory (bytes) and counts of instructions of one kernel.
 
-    types: of the arguments, as Triton writes them; all pointers are multiples of 16 bytes, as torch allocates. folder:
-    where the machine code lies meanwhile.
+    All pointers are multiples of 16 bytes, as torch allocates. folder: where the machine code lies meanwhile.
     """
-    names = kernel.arg_names
-    signature = {name: types[name] if name in types else "constexpr" for name in names}
+    names, types = shipped.kernel.arg_names, shipped.types()
+    signature = {name: types.get(name, "constexpr") for name in names}
     aligned = {(names.index(name),): [["tt.divisibility", 16]] for name, kind in types.items() if kind[0] == "*"}
-    given = {(names.index(name),): value for name, value in constants.items()}
-    source = ASTSource(fn=kernel, signature=signature, constexprs=given, attrs=aligned)
-    options = {"num_warps": warps, "num_stages": stages}
-    binary = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
+    given = {(names.index(name),): value for name, value in shipped.constants.items()}
+    source = ASTSource(fn=shipped.kernel, signature=signature, constexprs=given, attrs=aligned)
+    options = {"num_warps": shipped.warps, "num_stages": shipped.stages}
+    binary = triton.compile(source, target=GPUTarget("cuda", shipped.architecture, 32), options=options)
     path = folder / "kernel.cubin"
     path.write_bytes(binary.asm["cubin"])
     usage = _cuobjdump("-res-usage", path)

@@ -1,0 +1,1 @@
+"""Dense tensors of clients into arenas, and back."""

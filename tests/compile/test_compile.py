@@ -1,0 +1,54 @@
+"""Every shipped Triton kernel compiles for sm_80 and sm_90 as the table says: a layout slip shows as a difference.
+
+A change that is meant to change the machine code rewrites the table: python -m tests.compile
+"""
+
+from pathlib import Path
+
+import pytest
+
+triton = pytest.importorskip("triton")
+
+from fedlps_kernels import launching
+from tests.compile import table
+from tests.compile.cubins import SHARED_LIMIT, compiled
+from tests.compile.shipped import Shipped, shipped
+
+SHIPPED = list(shipped())
+QUICK = ("forward wide conv", "input_gradient wide conv", "weight_gradient wide conv")
+
+pytestmark = [
+    pytest.mark.skipif(launching.interpreted(), reason="TRITON_INTERPRET=1 is set: nothing can be compiled"),
+    pytest.mark.skipif(
+        not table.PATH.exists(), reason=f"triton {triton.__version__}: the table is of {', '.join(table.RECORDED)}"
+    ),
+]
+
+
+def marked(each: Shipped):
+    """Those that most of the time goes into, always; the others, a second or two each, in `make test-all`."""
+    quick = each.name in QUICK and each.key[1:] in (("sm_90", "bf16"), ("sm_90", "tf32"))
+    return pytest.param(each, marks=[] if quick else [pytest.mark.slow], id=" ".join(each.key))
+
+
+def test_table_is_of_what_is_shipped() -> None:
+    assert list(table.read()) == [each.key for each in SHIPPED]
+
+
+@pytest.mark.parametrize("each", map(marked, SHIPPED))
+def test_compiles_as_recorded(each: Shipped, tmp_path: Path) -> None:
+    found = compiled(each, tmp_path)
+    assert found["stack"] == 0, "registers are spilled"
+    assert found["shared"] <= SHARED_LIMIT[each.architecture]
+    assert found == table.read()[each.key]
+
+
+def test_products_use_matrix_instructions_and_wide_copies() -> None:
+    """What the layout is for; the exact products have no matrix instructions."""
+    for (name, architecture, precision), found in table.read().items():
+        product = name.split()[0] in ("forward", "input_gradient", "weight_gradient")
+        if product:
+            assert found["LDGSTS"] == found["LDGSTS128"] > 0, name
+            assert (found["HGMMA"] + found["HMMA"] > 0) == (precision != "fp32"), name
+        if product and precision == "bf16" and architecture == "sm_90" and "weight_gradient few_rows" not in name:
+            assert found["HGMMA"] > 0, f"{name}: mma.sync where wgmma would do"
