@@ -1,25 +1,31 @@
 """How kernels read and store numbers. Triton code: functions of kernels, compiled with them."""
 
+import inspect
+from collections.abc import Callable
+from typing import Any
+
 import triton
 import triton.language as tl
 
-NEVER_SPECIALIZED = (  # else sizes that happen to be 1 or multiples of 16 would compile kernels of their own
-    "layer",
-    "layers",
-    "height",
-    "width",
-    "target_height",
-    "target_width",
-    "kernel",
-    "stride",
-    "padding",
-    "splits",
-    "widest",
-    "classes",
-    "channels",
-    "room",
-    "clients",
+# A kernel is compiled for the data's alignment and its constants, not for whatever sizes happen to be 1 or multiples of
+# 16, or wherever lists and counts happen to lie: so what is compiled ahead of time is what runs.
+ANY_SIZE = (
+    *("layer", "layers", "height", "width", "target_height", "target_width", "kernel", "stride", "padding", "splits"),
+    *("widest", "classes", "channels", "room", "clients", "positions"),
 )
+ANY_PLACE = (
+    *("source_offsets", "source_channels", "gradient_offsets", "gradient_channels", "result_offsets"),
+    *("result_channels", "offsets", "samples", "counts", "scale", "tiles", "number", "labels", "losses", "hits"),
+    *("weight_places", "row_places", "column_places", "inner_places", "vector_places", "rows_places"),
+    *("columns_places", "indices", "images", "table", "dense"),
+)
+
+
+def kernel(function: Callable[..., None]) -> Any:
+    """A kernel that is launched; functions of kernels are decorated with triton.jit alone."""
+    names = inspect.signature(function).parameters
+    sizes, places = ([name for name in names if name in group] for group in (ANY_SIZE, ANY_PLACE))
+    return triton.jit(function, do_not_specialize=sizes, do_not_specialize_on_alignment=places)
 
 
 @triton.jit
@@ -30,7 +36,7 @@ def padded(count):
 
 @triton.jit
 def single(values, UP: tl.constexpr):
-    """As arithmetic wants them. UP: for the interpreter, which computes with bfloat16's bits as if they were integers."""
+    """As arithmetic wants them. UP: for the interpreter, which takes bfloat16's bits for integers."""
     if UP:
         values = values.to(tl.float32)
     return values

@@ -6,7 +6,7 @@ import torch
 def gather_batch(
     images: torch.Tensor, table: torch.Tensor, indices: torch.Tensor, samples: torch.Tensor
 ) -> torch.Tensor:
-    """images: (n, channels, H, W) uint8; table: (channels, 256), what each byte becomes; indices: (C, N); samples: (C,).
+    """images: (n, channels, H, W) uint8; table: (channels, 256), what bytes become; indices: (C, N); samples: (C,).
 
     Returns (C, N, channels, H, W) of the table's dtype, zeros beyond a client's samples.
     """

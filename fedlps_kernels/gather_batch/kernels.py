@@ -1,12 +1,11 @@
 """Gathering batches. Triton code, launched by `triton.py` beside it."""
 
-import triton
 import triton.language as tl
 
-from fedlps_kernels.rounding import NEVER_SPECIALIZED, padded, stored
+from fedlps_kernels.rounding import kernel, padded, stored
 
 
-@triton.jit(do_not_specialize=NEVER_SPECIALIZED)
+@kernel
 def gather_batch(
     images,  # (n, channels, positions)
     table,  # (channels, 256)

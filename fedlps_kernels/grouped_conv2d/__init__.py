@@ -109,9 +109,7 @@ def _forward(
     if launching.serves(inputs) and weights.numel():
         from fedlps_kernels.grouped_conv2d import packed
 
-        return packed.grouped_conv2d(
-            inputs, weights, bias, *counts, stride=stride, padding=padding, shape=shape
-        )
+        return packed.grouped_conv2d(inputs, weights, bias, *counts, stride=stride, padding=padding, shape=shape)
     module = native.serving(inputs)
     if module is None or max(kernel, stride) > LARGEST:
         return definition.grouped_conv2d(inputs, weights, bias, *counts, stride=stride, padding=padding)
@@ -148,7 +146,7 @@ def _input_gradient(
     checks.tensor("gradient", gradient, {"C": clients, "N": None, "O": units, **outputs}, *same)
     room = gradient.shape[1]
     checks.parts(named, clients, (room, channels, units), weights.device)
-    window = {"height": height, "width": width, "stride": stride, "padding": padding}
+    window: dict[str, Any] = {"height": height, "width": width, "stride": stride, "padding": padding}
     if launching.serves(weights) and weights.numel():
         from fedlps_kernels.grouped_conv2d import packed
 
@@ -189,7 +187,7 @@ def _weight_gradient(
     checks.tensor("gradient", gradient, {"C": clients, "N": room, "O": None, **outputs}, *same)
     units = gradient.shape[2]
     checks.parts(named, clients, (room, channels, units), inputs.device)
-    window = {"kernel": kernel, "stride": stride, "padding": padding}
+    window: dict[str, Any] = {"kernel": kernel, "stride": stride, "padding": padding}
     if launching.serves(inputs) and units and channels:
         from fedlps_kernels.grouped_conv2d import packed
 

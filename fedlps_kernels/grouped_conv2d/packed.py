@@ -1,5 +1,7 @@
 """The ops on dense tensors by way of Triton's kernels: packs them, launches, unpacks. float32, exact products."""
 
+from typing import Any
+
 import torch
 
 from fedlps_kernels.arena import Arena
@@ -7,14 +9,13 @@ from fedlps_kernels.grouped_conv2d import triton
 from fedlps_kernels.launching import architecture
 from fedlps_kernels.layout import Layout
 from fedlps_kernels.packing.triton import empty_arena, pack, to_arena, to_dense
-from fedlps_kernels.places import PAD, Places
+from fedlps_kernels.places import PAD
 from fedlps_kernels.places import packed as packed_places
 from fedlps_kernels.places import transposed as transposed_places
 from fedlps_kernels.tiles import Tiles
 from fedlps_kernels.tuning import Precision, Product
 
 EXACT: Precision = "fp32"
-Counts = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def grouped_conv2d(
@@ -37,7 +38,7 @@ def grouped_conv2d(
     if bias is not None:
         pack(bias[:, None], held, places.vectors[:, 0, 0].contiguous(), torch.ones_like(rows), rows)
     tiles = _tiles("forward", weights, columns, rows, outputs)
-    window = {"kernel": weights.shape[4], "stride": stride, "padding": padding}
+    window: dict[str, Any] = {"kernel": weights.shape[4], "stride": stride, "padding": padding}
     triton.forward(given, held, places, 0, samples, outputs, tiles, **window, precision=EXACT)
     return to_dense(outputs, samples, shape)
 
@@ -61,7 +62,7 @@ def input_gradient(
     held = weights.new_zeros(places.size + PAD)
     pack(weights.transpose(1, 2).contiguous(), held, places.weight[:, 0].contiguous(), columns, rows)
     tiles = _tiles("input_gradient", weights, columns, rows, inputs)
-    window = {"kernel": weights.shape[4], "stride": stride, "padding": padding}
+    window: dict[str, Any] = {"kernel": weights.shape[4], "stride": stride, "padding": padding}
     triton.input_gradient(given, held, places, 0, samples, inputs, tiles, **window, precision=EXACT, transposed=True)
     return to_dense(inputs, samples, shape)
 
@@ -86,7 +87,7 @@ def weight_gradient(
     result = inputs.new_zeros(places.size + PAD)
     tiles = _tiles("weight_gradient", weights, columns, rows, behind)
     workspace = inputs.new_empty(triton.partial_size(tiles))
-    window = {"kernel": kernel, "stride": stride, "padding": padding}
+    window: dict[str, Any] = {"kernel": kernel, "stride": stride, "padding": padding}
     triton.weight_gradient(given, behind, samples, result, places, 0, tiles, workspace, **window, precision=EXACT)
     pack(weights, result, places.weight[:, 0].contiguous(), rows, columns, back=True)
     pack(bias, result, places.vectors[:, 0, 0].contiguous(), torch.ones_like(rows), rows, back=True)
@@ -105,9 +106,7 @@ def _counts(columns: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     return torch.stack([rows, columns], dim=1).cpu()
 
 
-def _tiles(
-    product: Product, weights: torch.Tensor, columns: torch.Tensor, rows: torch.Tensor, target: Arena
-) -> Tiles:
+def _tiles(product: Product, weights: torch.Tensor, columns: torch.Tensor, rows: torch.Tensor, target: Arena) -> Tiles:
     """target: the activations over whose positions the tiles or sums go."""
     most, kernel = (weights.shape[1], weights.shape[2]), weights.shape[4]
     own = architecture(weights.device)

@@ -21,7 +21,7 @@ def pack(
     *,
     back: bool = False,
 ) -> None:
-    """Writes a client's leading `samples` x `counts` entries from offsets[client] on; back: from there, zeros beyond."""
+    """Writes clients' leading `samples` x `counts` entries from their offsets on; back: from there, zeros beyond."""
     clients, room, channels = dense.shape[:3]
     positions = dense.shape[3:].numel()
     tiles = clients * -(-room * positions // BATCH.rows) * -(-channels // BATCH.columns)

@@ -1,5 +1,7 @@
 """The op on dense tensors by way of Triton's kernels: packs them, launches, unpacks. float32."""
 
+from typing import Any
+
 import torch
 
 from fedlps_kernels.arena import Arena
@@ -31,7 +33,7 @@ def gradient(
     given, norm, sums, positions, workspace = _prepared(inputs, scale, torch.zeros_like(scale), samples, rows)
     behind, result = to_arena(gradient, samples, rows, EXACT), empty_arena(inputs.shape, rows, EXACT)
     vectors = torch.zeros_like(norm.vectors)
-    more = {"sums": vectors, "sum_tiles": sums, "workspace": workspace}
+    more: dict[str, Any] = {"sums": vectors, "sum_tiles": sums, "workspace": workspace}
     triton.backward(
         given, behind, samples, result, positions, norm=norm, relu=False, pool=None, precision=EXACT, **more
     )

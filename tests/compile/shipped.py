@@ -6,16 +6,13 @@ from typing import Any
 
 from fedlps_kernels.gather_batch import kernels as batch
 from fedlps_kernels.grouped_conv2d.kernels import contract, weight_gradient
+from fedlps_kernels.rounding import ANY_SIZE
 from fedlps_kernels.softmax_loss import kernels as loss
 from fedlps_kernels.softmax_loss.triton import loss_block
 from fedlps_kernels.tuning import ARCHITECTURES, BATCH, CHUNK, LOSS_WARPS, PRECISIONS, PRODUCTS, STAGES, Block
 from fedlps_kernels.unit_norm.definition import EPSILON
 from fedlps_kernels.unit_norm.kernels import backward, forward, moments
 
-INTEGERS = (
-    *("layer", "layers", "height", "width", "target_height", "target_width", "kernel", "stride", "padding", "splits"),
-    *("widest", "classes", "channels", "room", "clients"),
-)
 OFFSETS = (
     *("source_offsets", "result_offsets", "gradient_offsets", "offsets", "indices"),
     *("weight_places", "row_places", "column_places", "inner_places", "vector_places"),
@@ -53,7 +50,7 @@ class Shipped:
         values = "*bf16" if self.precision == "bf16" else "*fp32"
         if name == "channels" and self.kernel is loss.softmax_loss:
             return "*i32"
-        if name in INTEGERS:
+        if name in ANY_SIZE:
             return "i32"
         if name in OFFSETS:
             return "*i64"
@@ -79,7 +76,9 @@ def shipped() -> Iterator[Shipped]:
                 block = loss_block(classes)
                 name = f"softmax_loss {block['BLOCK_COLUMNS']}"
                 yield Shipped(name, loss.softmax_loss, architecture, precision, stored | block, LOSS_WARPS)
-            yield Shipped("gather_batch", batch.gather_batch, architecture, precision, stored | _area(BATCH), BATCH.warps)
+            yield Shipped(
+                "gather_batch", batch.gather_batch, architecture, precision, stored | _area(BATCH), BATCH.warps
+            )
 
 
 def _products(architecture: int, precision: str) -> Iterator[Shipped]:

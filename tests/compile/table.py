@@ -1,4 +1,4 @@
-"""The committed table of what the compiler makes of each kernel, for one version of triton, which brings its own ptxas."""
+"""The committed table of what the compiler makes of each kernel, for one version of triton and its ptxas."""
 
 import csv
 from pathlib import Path

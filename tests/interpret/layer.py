@@ -1,4 +1,4 @@
-"""One layer of unequal clients, as dense float64 tensors for the definitions and as arenas and packs for the kernels."""
+"""One layer of unequal clients, as float64 tensors for the definitions and as arenas and packs for the kernels."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -47,9 +47,7 @@ def tiles(layer: Layer, product: Product):
     positions = 1 if shape.flat else (shape.height * shape.width)
     positions = positions if product == "input_gradient" else shape.target[0] * shape.target[1]
     kernel = 1 if shape.flat else shape.kernel
-    found = conv.tiles_of(
-        product, layer.rows, columns, shape.most, shape.room, positions, kernel, layer.precision
-    )
+    found = conv.tiles_of(product, layer.rows, columns, shape.most, shape.room, positions, kernel, layer.precision)
     place = layer.memory.place
     return type(found)(place(found.records), place(found.number), found.block, found.splits)
 
@@ -132,9 +130,7 @@ def test_matches_definition(shape: Shape, precision: Precision) -> None:
         expect_weights(layer, weight_gradient(layer))
 
 
-@pytest.mark.parametrize(
-    "product", [forward, partial(input_gradient, transposed=True), weight_gradient], ids=DEFINED
-)
+@pytest.mark.parametrize("product", [forward, partial(input_gradient, transposed=True), weight_gradient], ids=DEFINED)
 def test_same_on_any_grid(product) -> None:
     with guarded() as memory:
         layer = Layer(SHAPES["unequal"], "fp32", memory)
@@ -158,9 +154,7 @@ def test_bits_do_not_depend_on_company() -> None:
     together, alone = SHAPES["unequal"], Shape((7, 5), 3, [1], [1], [1], 5, 4, 3, 1, 1)
     with guarded() as memory:
         many, one = Layer(together, "fp32", memory), Layer(alone, "fp32", memory)
-        one.inputs, one.weights, one.bias = (
-            each[2:3] for each in (many.inputs, many.weights, many.bias)
-        )
+        one.inputs, one.weights, one.bias = (each[2:3] for each in (many.inputs, many.weights, many.bias))
         one.scale = many.scale[2:3].clone()
         assert torch.equal(forward(one).client(0)[:1], forward(many).client(2)[:1])
 

@@ -1,12 +1,11 @@
 """Outputs from inputs, and the gradient of the inputs. Triton code."""
 
-import triton
 import triton.language as tl
 
-from fedlps_kernels.rounding import NEVER_SPECIALIZED, padded, single, stored
+from fedlps_kernels.rounding import kernel, padded, single, stored
 
 
-@triton.jit(do_not_specialize=NEVER_SPECIALIZED)
+@kernel
 def contract(
     source,  # activations read, (height, width): the inputs, or the outputs' gradient
     source_offsets,
@@ -93,7 +92,7 @@ def contract(
         sums = tl.zeros((BLOCK_ROWS, BLOCK_COLUMNS), tl.float32)
         taps = 1 if POINTWISE else kernel * kernel
         r, s, k = 0, 0, 0
-        for _ in range(0, taps * tl.cdiv(depth, BLOCK_DEPTH)):
+        for _ in range(taps * tl.cdiv(depth, BLOCK_DEPTH)):
             entry = k + tl.arange(0, BLOCK_DEPTH)
             if POINTWISE:
                 inside = real
@@ -118,9 +117,7 @@ def contract(
             else:
                 held = first_weight[None, :] + (entry + tap)[:, None]
                 b = tl.load(held, mask=(entry < depth)[:, None] & wanted[None, :], other=0.0)
-            sums = tl.dot(
-                single(a, UP), single(b, UP), sums, input_precision="ieee" if PRECISION == "fp32" else "tf32"
-            )
+            sums = tl.dot(single(a, UP), single(b, UP), sums, input_precision="ieee" if PRECISION == "fp32" else "tf32")
             k += BLOCK_DEPTH
             done = k >= depth
             k = tl.where(done, 0, k)

@@ -3,10 +3,10 @@
 import triton
 import triton.language as tl
 
-from fedlps_kernels.rounding import NEVER_SPECIALIZED, padded, single
+from fedlps_kernels.rounding import kernel, padded, single
 
 
-@triton.jit(do_not_specialize=NEVER_SPECIALIZED)
+@kernel
 def weight_gradient(
     source,  # the layer's inputs, (height, width)
     source_offsets,
@@ -100,7 +100,7 @@ def weight_gradient(
             )  # fmt: skip
 
 
-@triton.jit(do_not_specialize=NEVER_SPECIALIZED)
+@kernel
 def add_splits(
     partial,
     source_channels,
@@ -127,7 +127,7 @@ def add_splits(
         inner = tl.arange(0, BLOCK_ROWS)[:, None] * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)[None, :]
         part = partial + tl.cast(tile * splits, tl.int64) * (BLOCK_ROWS * BLOCK_COLUMNS) + inner
         sums = tl.zeros((BLOCK_ROWS, BLOCK_COLUMNS), tl.float32)
-        for _ in range(0, splits):
+        for _ in range(splits):
             sums += tl.load(part)
             part += BLOCK_ROWS * BLOCK_COLUMNS
         if scale is not None:
@@ -161,7 +161,7 @@ def _write(
     tap,
     BLOCK_COLUMNS: tl.constexpr,
 ):
-    """A tile of the weight's gradient, or (column tile 0) its first column as that of the bias, if the layer has one."""
+    """A tile of the weight's gradient, or (column tile 0) its first column as that of the bias, if there is one."""
     if column_tile == 0:
         vector = tl.load(vector_places + 3 * place)
         written = result + vector + row[:, None] + tl.zeros((1, BLOCK_COLUMNS), tl.int32)

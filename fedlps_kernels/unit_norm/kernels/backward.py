@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from fedlps_kernels.rounding import NEVER_SPECIALIZED, padded, stored
+from fedlps_kernels.rounding import kernel, padded, stored
 from fedlps_kernels.unit_norm.kernels.forward import line, normed
 
 
@@ -50,8 +50,8 @@ def behind(
             first = ((sample * height + up * stride) * width + left * stride).to(tl.int64)
             best = tl.zeros_like(value)
             chosen = tl.zeros_like(value).to(tl.int32)
-            for r in range(0, kernel):
-                for s in range(0, kernel):
+            for r in range(kernel):
+                for s in range(kernel):
                     at = first + r * width + s
                     given = tl.load(read[None, :] + (at * wide)[:, None], mask=inside, other=0.0)
                     _, other = normed(given, centre, over, scale, shift, NORM)
@@ -64,7 +64,7 @@ def behind(
     return slope, apart
 
 
-@triton.jit(do_not_specialize=NEVER_SPECIALIZED)
+@kernel
 def gradient_sums(
     source,
     source_offsets,
@@ -132,7 +132,7 @@ def gradient_sums(
             tl.store(result + tl.load(place + 2) + column, to_shift, mask=column < wide)
 
 
-@triton.jit(do_not_specialize=NEVER_SPECIALIZED)
+@kernel
 def add_gradient_sums(
     source_channels,
     vector_places,
@@ -154,7 +154,7 @@ def add_gradient_sums(
         slot = partial + tl.cast(tile * splits, tl.int64) * (2 * BLOCK_COLUMNS) + tl.arange(0, BLOCK_COLUMNS)
         to_scale = tl.zeros((BLOCK_COLUMNS,), tl.float32)
         to_shift = tl.zeros((BLOCK_COLUMNS,), tl.float32)
-        for _ in range(0, splits):
+        for _ in range(splits):
             to_scale += tl.load(slot)
             to_shift += tl.load(slot + BLOCK_COLUMNS)
             slot += 2 * BLOCK_COLUMNS
@@ -163,7 +163,7 @@ def add_gradient_sums(
         tl.store(result + tl.load(place + 2) + column, to_shift, mask=column < wide)
 
 
-@triton.jit(do_not_specialize=NEVER_SPECIALIZED)
+@kernel
 def backward(
     source,
     source_offsets,

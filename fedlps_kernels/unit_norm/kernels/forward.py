@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from fedlps_kernels.rounding import NEVER_SPECIALIZED, padded, stored
+from fedlps_kernels.rounding import kernel, padded, stored
 
 
 @triton.jit
@@ -36,7 +36,7 @@ def normed(values, centre, over, scale, shift, NORM: tl.constexpr):
     return apart, result
 
 
-@triton.jit(do_not_specialize=NEVER_SPECIALIZED)
+@kernel
 def forward(
     source,
     source_offsets,
@@ -88,8 +88,8 @@ def forward(
             y, x = row % positions // target_width * stride, row % target_width * stride
             first = ((row // positions * height + y) * width + x).to(tl.int64)
             values = tl.zeros((BLOCK_ROWS, BLOCK_COLUMNS), tl.float32)
-            for r in range(0, kernel):
-                for s in range(0, kernel):
+            for r in range(kernel):
+                for s in range(kernel):
                     at = first + r * width + s
                     given = tl.load(read[None, :] + (at * wide)[:, None], mask=real, other=0.0)
                     _, value = normed(given, centre, over, scale, shift, NORM)

@@ -3,10 +3,10 @@
 import triton
 import triton.language as tl
 
-from fedlps_kernels.rounding import NEVER_SPECIALIZED, padded
+from fedlps_kernels.rounding import kernel, padded
 
 
-@triton.jit(do_not_specialize=NEVER_SPECIALIZED)
+@kernel
 def moments(
     source,
     source_offsets,
@@ -73,7 +73,7 @@ def merged(mean, squares, count, other_mean, other_squares, other_count):
     return mean + apart * share, squares + other_squares + apart * apart * (count * share), total
 
 
-@triton.jit(do_not_specialize=NEVER_SPECIALIZED)
+@kernel
 def merge_moments(
     source,
     source_offsets,
