@@ -10,6 +10,7 @@ from fedlps_kernels.tiles import Tiles
 from fedlps_kernels.tuning import DTYPES, Precision
 
 INTERPRETER_PROGRAMS = 3
+ALIGNMENT = 16  # bytes
 
 
 def interpreted() -> bool:
@@ -51,7 +52,7 @@ def processors(device: torch.device) -> int:
 
 
 def check(precision: Precision, **values: torch.Tensor) -> None:
-    """A known precision, and contiguous tensors of its dtype."""
+    """A known precision, and contiguous tensors of its dtype that begin where wide copies can."""
     if precision not in DTYPES:
         raise ValueError(f"precision: got {precision!r}, expected {' or '.join(DTYPES)}")
     for name, value in values.items():
@@ -59,3 +60,5 @@ def check(precision: Precision, **values: torch.Tensor) -> None:
             raise TypeError(f"{name}: got dtype {value.dtype}, expected {DTYPES[precision]} for precision {precision}")
         if not value.is_contiguous():
             raise ValueError(f"{name}: got strides {value.stride()}, expected a contiguous tensor")
+        if value.data_ptr() % ALIGNMENT:
+            raise ValueError(f"{name}: got address {value.data_ptr():#x}, expected a multiple of {ALIGNMENT} bytes")
