@@ -29,7 +29,7 @@ class Block:
     depth: int
     warps: int
     stages: int
-    resident: int = 2
+    resident: int = 4
 
 
 def shape(rows: int, columns: int) -> str:
@@ -79,6 +79,8 @@ _WEIGHT_GRADIENT = {
 
 # What ptxas spills on sm_80 in the shapes above.
 _EXCEPTIONS: dict[tuple[Product, int, str, str], Block] = {
+    ("input_gradient", 80, "fp32", "wide"): Block(64, 64, 16, 8, 3),
+    ("input_gradient", 80, "fp32", "few_columns"): Block(64, 64, 16, 8, 3),
     ("input_gradient", 80, "tf32", "wide"): Block(64, 64, 32, 8, 3),
     ("weight_gradient", 80, "fp32", "wide"): Block(32, 64, 16, 4, 3),
 }
@@ -97,7 +99,8 @@ PRODUCTS = {
 } | _EXCEPTIONS
 
 # Norm, ReLU and pooling: positions x channels that a program holds. Bound by memory, so alike in all precisions.
-STAGES = {"wide": Block(32, 64, 1, 4, 1, resident=8), "narrow": Block(128, 16, 1, 4, 1, resident=8)}
+STAGES = {"wide": Block(32, 64, 1, 8, 1, resident=8), "narrow": Block(128, 16, 1, 4, 1, resident=16)}
 
+ADD_WARPS = 4  # of a program that adds the splits of a weight gradient
 LOSS_ENTRIES, LOSS_WARPS = 4096, 4  # samples x classes that a program of the loss holds
-BATCH = Block(128, 16, 1, 4, 1, resident=8)  # positions x channels that a program gathers
+BATCH = Block(128, 16, 1, 4, 1, resident=16)  # positions x channels that a program gathers

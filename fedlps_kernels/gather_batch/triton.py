@@ -46,4 +46,5 @@ def gather(
         BLOCK_ROWS=BATCH.rows,
         BLOCK_COLUMNS=BATCH.columns,
         num_warps=BATCH.warps,
+        num_stages=BATCH.stages,
     )

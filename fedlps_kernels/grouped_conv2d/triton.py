@@ -13,7 +13,7 @@ from fedlps_kernels.grouped_conv2d.kernels import contract
 from fedlps_kernels.grouped_conv2d.kernels import weight_gradient as gradients
 from fedlps_kernels.places import Places, padded
 from fedlps_kernels.tiles import Tiles, pieces, tiles
-from fedlps_kernels.tuning import CHUNK, PRODUCTS, Precision, Product, shape
+from fedlps_kernels.tuning import ADD_WARPS, CHUNK, PRODUCTS, Precision, Product, shape
 
 
 def tiles_of(
@@ -220,6 +220,8 @@ def weight_gradient(
             tiles.splits,
             BLOCK_ROWS=block.rows,
             BLOCK_COLUMNS=block.columns,
+            num_warps=ADD_WARPS,
+            num_stages=1,
         )
 
 

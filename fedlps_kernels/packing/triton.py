@@ -43,6 +43,7 @@ def pack(
         BLOCK_ROWS=BATCH.rows,
         BLOCK_COLUMNS=BATCH.columns,
         num_warps=BATCH.warps,
+        num_stages=BATCH.stages,
     )
 
 

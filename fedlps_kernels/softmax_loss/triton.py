@@ -50,4 +50,5 @@ def forward_backward(
         UP=launching.interpreted(),
         **loss_block(classes),
         num_warps=LOSS_WARPS,
+        num_stages=1,
     )

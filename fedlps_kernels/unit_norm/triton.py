@@ -96,6 +96,7 @@ def statistics(
         BLOCK_ROWS=block.rows,
         BLOCK_COLUMNS=block.columns,
         num_warps=block.warps,
+        num_stages=block.stages,
     )
     if split:
         moments.merge_moments[grid](
@@ -108,6 +109,7 @@ def statistics(
             EPSILON=EPSILON,
             BLOCK_COLUMNS=block.columns,
             num_warps=1,
+            num_stages=1,
         )
 
 
@@ -188,6 +190,7 @@ def backward(
             BLOCK_ROWS=block.rows,
             BLOCK_COLUMNS=block.columns,
             num_warps=block.warps,
+            num_stages=block.stages,
         )
         if split:
             gradients.add_gradient_sums[grid](
@@ -201,6 +204,7 @@ def backward(
                 sum_tiles.splits,
                 BLOCK_COLUMNS=block.columns,
                 num_warps=1,
+                num_stages=1,
             )
     gradients.backward[launching.programs(tiles, programs)](
         *read,
@@ -244,5 +248,6 @@ def _what(norm: Norm | None, relu: bool, pool: Pool | None) -> dict[str, Any]:
 
 def _shape(tiles: Tiles, precision: Precision) -> dict[str, Any]:
     block = tiles.block
-    shape = {"BLOCK_ROWS": block.rows, "BLOCK_COLUMNS": block.columns, "num_warps": block.warps}
-    return {"PRECISION": precision, "UP": launching.interpreted(), **shape}
+    shape = {"BLOCK_ROWS": block.rows, "BLOCK_COLUMNS": block.columns}
+    warps = {"num_warps": block.warps, "num_stages": block.stages}
+    return {"PRECISION": precision, "UP": launching.interpreted(), **shape, **warps}

@@ -6,10 +6,21 @@ from typing import Any
 
 from fedlps_kernels.gather_batch import kernels as batch
 from fedlps_kernels.grouped_conv2d.kernels import contract, weight_gradient
+from fedlps_kernels.packing import kernels as packing
 from fedlps_kernels.rounding import ANY_SIZE
 from fedlps_kernels.softmax_loss import kernels as loss
 from fedlps_kernels.softmax_loss.triton import loss_block
-from fedlps_kernels.tuning import ARCHITECTURES, BATCH, CHUNK, LOSS_WARPS, PRECISIONS, PRODUCTS, STAGES, Block
+from fedlps_kernels.tuning import (
+    ADD_WARPS,
+    ARCHITECTURES,
+    BATCH,
+    CHUNK,
+    LOSS_WARPS,
+    PRECISIONS,
+    PRODUCTS,
+    STAGES,
+    Block,
+)
 from fedlps_kernels.unit_norm.definition import EPSILON
 from fedlps_kernels.unit_norm.kernels import backward, forward, moments
 
@@ -17,7 +28,7 @@ OFFSETS = (
     *("source_offsets", "result_offsets", "gradient_offsets", "offsets", "indices"),
     *("weight_places", "row_places", "column_places", "inner_places", "vector_places"),
 )
-SINGLES = ("scale", "partial", "mean", "reciprocal", "sums", "losses", "table")
+SINGLES = ("dense", "packed", "scale", "partial", "mean", "reciprocal", "sums", "losses", "table")
 ACTIVATIONS = ("source", "weights", "gradient", "logits", "vectors")
 NORM_ARGUMENTS = ("mean", "reciprocal", "vectors", "vector_places", "rows_places", "sums")
 STAGE_KINDS = ((True, True, ""), (True, True, "max"), (False, True, ""), (False, True, "max"), (False, False, "avg"))
@@ -76,6 +87,10 @@ def shipped() -> Iterator[Shipped]:
                 block = loss_block(classes)
                 name = f"softmax_loss {block['BLOCK_COLUMNS']}"
                 yield Shipped(name, loss.softmax_loss, architecture, precision, stored | block, LOSS_WARPS)
+            if precision == "fp32":
+                for name, back in (("pack", False), ("unpack", True)):
+                    constants = stored | _area(BATCH) | {"BACK": back}
+                    yield Shipped(name, packing.pack, architecture, precision, constants, BATCH.warps)
             yield Shipped(
                 "gather_batch", batch.gather_batch, architecture, precision, stored | _area(BATCH), BATCH.warps
             )
@@ -101,7 +116,7 @@ def _products(architecture: int, precision: str) -> Iterator[Shipped]:
                 yield Shipped(full, weight_gradient.weight_gradient, architecture, precision, constants | ways, *rest)
         if product == "weight_gradient":
             name = f"add_splits {shape}"
-            yield Shipped(name, weight_gradient.add_splits, architecture, precision, _area(block), 4)
+            yield Shipped(name, weight_gradient.add_splits, architecture, precision, _area(block), ADD_WARPS)
 
 
 def _stages(architecture: int, precision: str) -> Iterator[Shipped]:

@@ -3,6 +3,7 @@
 A change that is meant to change the machine code rewrites the table: python -m tests.compile
 """
 
+import re
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,13 @@ def marked(each: Shipped):
 
 def test_table_is_of_what_is_shipped() -> None:
     assert list(table.read()) == [each.key for each in SHIPPED]
+
+
+def test_every_kernel_is_shipped() -> None:
+    folder = Path(launching.__file__).parent
+    sources = [path.read_text() for path in folder.rglob("*.py")]
+    named = {name for source in sources for name in re.findall(r"^@kernel\ndef (\w+)\(", source, flags=re.MULTILINE)}
+    assert named == {each.kernel.__name__ for each in SHIPPED}
 
 
 @pytest.mark.parametrize("each", map(marked, SHIPPED))

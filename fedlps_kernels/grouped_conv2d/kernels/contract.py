@@ -110,7 +110,7 @@ def contract(
                 inside = real & (y + r >= 0) & (y + r < height) & (x + s >= 0) & (x + s < width)
                 values = first_read[:, None] + (entry + (r * width + s) * depth)[None, :]
             a = tl.load(values, mask=inside[:, None] & (entry < depth)[None, :], other=0.0)
-            tap = (r * kernel + s) * inner_step
+            tap = 0 if POINTWISE else (r * kernel + s) * inner_step
             if BACKWARD and not TRANSPOSED:
                 held = first_weight[None, :] + (entry * row_step + tap)[:, None]
                 b = tl.load(held, mask=(entry < own_rows)[:, None] & wanted[None, :], other=0.0)
