@@ -17,12 +17,13 @@ ARCHITECTURES = (80, 90)
 SHAPES = ("wide", "few_rows", "few_columns")
 FEW = 16  # rows or columns of a layer, of which no client has more
 
-CHUNK = 2048  # positions per split of a weight gradient's sum, and of a norm's
-
 
 @dataclass(frozen=True)
 class Block:
-    """A tile: rows and columns of the result, depth of one step of the sum. resident: programs per multiprocessor."""
+    """A tile: rows and columns of the result, depth of one step of the sum.
+
+    resident: programs per multiprocessor. chunk: positions per split of a weight gradient's sum, and of a norm's.
+    """
 
     rows: int
     columns: int
@@ -30,6 +31,7 @@ class Block:
     warps: int
     stages: int
     resident: int = 4
+    chunk: int = 2048
 
 
 def shape(rows: int, columns: int) -> str:

@@ -13,7 +13,7 @@ from fedlps_kernels.grouped_conv2d.kernels import contract
 from fedlps_kernels.grouped_conv2d.kernels import weight_gradient as gradients
 from fedlps_kernels.places import Places, padded
 from fedlps_kernels.tiles import Tiles, pieces, tiles
-from fedlps_kernels.tuning import ADD_WARPS, CHUNK, PRODUCTS, Precision, Product, shape
+from fedlps_kernels.tuning import ADD_WARPS, PRODUCTS, Precision, Product, shape
 
 
 def tiles_of(
@@ -39,7 +39,7 @@ def tiles_of(
     taps, ones = kernel * kernel, torch.ones_like(rows, dtype=torch.int64)
     if product == "weight_gradient":
         across = torch.where(rows > 0, taps * pieces(columns, block.columns) + 1, 0)
-        splits = max(-(-samples * positions // CHUNK), 1)
+        splits = max(-(-samples * positions // block.chunk), 1)
         return tiles(pieces(rows, block.rows), across, ones, block, splits)
     target, source = (columns, rows) if backward else (rows, columns)
     down = -(-samples * positions // block.rows)
@@ -199,7 +199,7 @@ def weight_gradient(
         padding,
         POINTWISE=(kernel, stride, padding) == (1, 1, 0),
         SPLIT=split,
-        CHUNK=CHUNK,
+        CHUNK=tiles.block.chunk,
         PRECISION=precision,
         UP=launching.interpreted(),
         **_shape(tiles),

@@ -13,7 +13,7 @@ from fedlps_kernels import launching
 from fedlps_kernels.arena import Arena
 from fedlps_kernels.places import Places
 from fedlps_kernels.tiles import Tiles, pieces, tiles
-from fedlps_kernels.tuning import CHUNK, FEW, STAGES, Precision
+from fedlps_kernels.tuning import FEW, STAGES, Precision
 from fedlps_kernels.unit_norm.definition import EPSILON
 from fedlps_kernels.unit_norm.kernels import backward as gradients
 from fedlps_kernels.unit_norm.kernels import forward as values
@@ -62,7 +62,7 @@ def tiles_of(
     ones = torch.ones_like(channels, dtype=torch.int64)
     across = pieces(channels, block.columns)
     if kind == "sums":
-        return tiles(ones, across, ones, block, max(-(-samples * positions // CHUNK), 1))
+        return tiles(ones, across, ones, block, max(-(-samples * positions // block.chunk), 1))
     return tiles(-(-samples * positions // block.rows) * ones, across, channels, block)
 
 
@@ -91,7 +91,7 @@ def statistics(
         tiles.number,
         *sizes,
         SPLIT=split,
-        CHUNK=CHUNK,
+        CHUNK=block.chunk,
         EPSILON=EPSILON,
         BLOCK_ROWS=block.rows,
         BLOCK_COLUMNS=block.columns,
@@ -105,7 +105,7 @@ def statistics(
             tiles.number,
             *sizes,
             tiles.splits,
-            CHUNK=CHUNK,
+            CHUNK=block.chunk,
             EPSILON=EPSILON,
             BLOCK_COLUMNS=block.columns,
             num_warps=1,
@@ -186,7 +186,7 @@ def backward(
             RELU=relu,
             POOL=what["POOL"],
             SPLIT=split,
-            CHUNK=CHUNK,
+            CHUNK=block.chunk,
             BLOCK_ROWS=block.rows,
             BLOCK_COLUMNS=block.columns,
             num_warps=block.warps,

@@ -14,7 +14,6 @@ from fedlps_kernels.tuning import (
     ADD_WARPS,
     ARCHITECTURES,
     BATCH,
-    CHUNK,
     LOSS_WARPS,
     PRECISIONS,
     PRODUCTS,
@@ -111,7 +110,7 @@ def _products(architecture: int, precision: str) -> Iterator[Shipped]:
                 yield Shipped(name, contract.contract, architecture, precision, constants | ways, *rest)
                 continue
             for split in (False, True):
-                ways = {"SPLIT": split, "CHUNK": CHUNK}
+                ways = {"SPLIT": split, "CHUNK": block.chunk}
                 full = f"{name} split" if split else name
                 yield Shipped(full, weight_gradient.weight_gradient, architecture, precision, constants | ways, *rest)
         if product == "weight_gradient":
@@ -123,7 +122,7 @@ def _stages(architecture: int, precision: str) -> Iterator[Shipped]:
     where = architecture, precision
     for shape, block in STAGES.items():
         area, columns = _area(block), {"BLOCK_COLUMNS": block.columns}
-        sums = {"CHUNK": CHUNK, "EPSILON": EPSILON}
+        sums = {"CHUNK": block.chunk, "EPSILON": EPSILON}
         for split in (False, True):
             name = f"moments {shape}{' split' * split}"
             yield Shipped(name, moments.moments, *where, area | sums | {"SPLIT": split}, block.warps)
@@ -139,7 +138,7 @@ def _stages(architecture: int, precision: str) -> Iterator[Shipped]:
             if norm:
                 for split in (False, True):
                     name = f"gradient_sums {shape} {kind}{' split' * split}"
-                    constants = area | what | {"CHUNK": CHUNK, "SPLIT": split}
+                    constants = area | what | {"CHUNK": block.chunk, "SPLIT": split}
                     yield Shipped(name, backward.gradient_sums, *where, constants, block.warps)
 
 

@@ -12,7 +12,7 @@ from fedlps_kernels.arena import Arena
 from fedlps_kernels.grouped_conv2d import definition
 from fedlps_kernels.grouped_conv2d import triton as conv
 from fedlps_kernels.grouped_linear import triton as linear
-from fedlps_kernels.tuning import PRECISIONS, Precision, Product
+from fedlps_kernels.tuning import PRECISIONS, PRODUCTS, Block, Precision, Product
 from tests.interpret.layer import Layer, Shape
 from tests.interpret.memory import Memory, guarded
 
@@ -140,12 +140,14 @@ def test_same_on_any_grid(product) -> None:
         torch.testing.assert_close(*pair, rtol=0, atol=0, equal_nan=True)
 
 
-def test_a_long_sum_is_split_and_added_in_order() -> None:
-    """More positions than a split holds; the second client's fill none of the second split."""
-    shape = Shape((3, 2), 9, [9, 1], [3, 2], [2, 1], 16, 17, 1, 1, 0)
+def test_a_long_sum_is_split_and_added_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More positions than a split holds; the second client's fill none of the later splits."""
+    block = Block(16, 16, 16, 4, 1, chunk=64)
+    monkeypatch.setitem(PRODUCTS, ("weight_gradient", 90, "fp32", "few_columns"), block)
+    shape = Shape((3, 2), 5, [5, 1], [3, 2], [2, 1], 7, 5, 1, 1, 0)
     with guarded() as memory:
         layer = Layer(shape, "fp32", memory)
-        assert tiles(layer, "weight_gradient").splits == 2
+        assert tiles(layer, "weight_gradient").splits == 3
         expect_weights(layer, weight_gradient(layer))
 
 

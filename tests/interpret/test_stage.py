@@ -10,7 +10,7 @@ pytest.importorskip("triton")
 from torch.nn.functional import avg_pool2d, max_pool2d
 
 from fedlps_kernels.arena import Arena
-from fedlps_kernels.tuning import CHUNK, PRECISIONS, Precision
+from fedlps_kernels.tuning import PRECISIONS, STAGES, Block, Precision
 from fedlps_kernels.unit_norm import definition
 from fedlps_kernels.unit_norm import triton as stage
 from fedlps_kernels.unit_norm.triton import Norm, Pool
@@ -30,7 +30,7 @@ class Case:
 
 ODD = Shape((19, 1), 3, [3, 0, 1, 2], [19, 3, 1, 0], [1, 1, 1, 1], 5, 7)
 FLAT = Shape((5, 1), 4, [4, 1], [5, 2], [1, 1])
-LONG = Shape((16, 1), 9, [9, 1, 8], [16, 1, 3], [1, 1, 1], 16, 17)
+LONG = Shape((16, 1), 5, [5, 1, 3], [16, 1, 3], [1, 1, 1], 7, 5)
 CASES = {
     "norm": Case(FLAT, relu=False),
     "norm_relu": Case(ODD),
@@ -128,6 +128,12 @@ class Stage:
         return outputs, to_inputs, vectors
 
 
+@pytest.fixture(autouse=True)
+def _short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers of few channels have sums of several chunks, the last ones empty for most clients."""
+    monkeypatch.setitem(STAGES, "narrow", Block(32, 16, 1, 4, 1, chunk=64))
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_matches_definition(case: Case, precision: Precision) -> None:
@@ -159,7 +165,7 @@ def test_same_on_any_grid(case: str) -> None:
 
 def test_chunks_are_split() -> None:
     with guarded() as memory:
-        assert Stage(CASES["chunks"], "fp32", memory).lists(memory)[0].splits == -(-9 * 16 * 17 // CHUNK) > 1
+        assert Stage(CASES["chunks"], "fp32", memory).lists(memory)[0].splits == 3
 
 
 @pytest.mark.parametrize("value", [0.1, -1e6])
