@@ -29,7 +29,7 @@ class Case:
 
 
 ODD = Shape((19, 1), 3, [3, 0, 1, 2], [19, 3, 1, 0], [1, 1, 1, 1], 5, 7)
-FLAT = Shape((5, 1), 4, [4, 1], [5, 2], [1, 1])
+FLAT = Shape((5, 1), 33, [33, 1], [5, 2], [1, 1])
 LONG = Shape((16, 1), 5, [5, 1, 3], [16, 1, 3], [1, 1, 1], 7, 5)
 CASES = {
     "norm": Case(FLAT, relu=False),
@@ -174,7 +174,7 @@ def test_equal_values_give_exactly_the_shift(value: float) -> None:
         given = Stage(CASES["norm"], "fp32", memory)
         given.given.client(0)[..., :5] = value
         outputs, _, vectors = given.results(memory)
-    assert torch.equal(outputs.client(0)[..., :5], given.shift[0, :5].float().expand(4, 1, 1, 5))
+    assert torch.equal(outputs.client(0)[..., :5], given.shift[0, :5].float().expand(33, 1, 1, 5))
     assert not vectors[:5].any(), "nothing is learned by the scale"
 
 
