@@ -1,0 +1,129 @@
+"""How many bytes clients take on the device, from their counts alone; and which consecutive ones fit together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from fedlps.engine.cuda.network import Network
+from fedlps.errors import InputError
+from fedlps_kernels.layout import Layout
+from fedlps_kernels.places import Places, packed, padded, transposed
+
+NUMBER = 8  # bytes of an index
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What beside counts decides how much memory clients take. Part of what a captured graph holds for good.
+
+    batch: N, the samples at once. steps: rows of the tables of steps. dtype: of masters, gradients and statistics;
+    store: of packs and activations. transposed: whether a second pack is made. pulls: K; references: R.
+    """
+
+    batch: int
+    steps: int
+    dtype: torch.dtype
+    store: torch.dtype
+    trains: bool = True
+    transposed: bool = True
+    momentum: bool = False
+    learned: bool = False
+    scaled: bool = False
+    history: bool = False
+    pulls: int = 0
+    references: int = 0
+
+
+@dataclass(frozen=True)
+class Need:
+    """A flat buffer. entries: (C,) int64, of each client."""
+
+    entries: torch.Tensor
+    dtype: torch.dtype
+
+    @property
+    def bytes(self) -> torch.Tensor:
+        """(C,) int64."""
+        return self.entries * self.dtype.itemsize
+
+
+def needs(network: Network, layout: Layout, counts: torch.Tensor, setting: Setting) -> dict[str, Need]:
+    """Every buffer whose size depends on the clients. counts: (C, G) integers on the CPU."""
+    clients = len(counts)
+    sizes = _activations(network, counts, setting.batch)
+    packs = _of_each(packed(layout, counts))
+    found = {"packed": Need(packs, setting.store)}
+    every = torch.ones(clients, dtype=torch.int64)
+    found["statistics"] = Need(every * (2 * len(network.norms) * widest(network)), setting.dtype)
+    if not setting.trains:
+        halves = [torch.stack(sizes[parity::2]).amax(0) if sizes[parity::2] else 0 * every for parity in (0, 1)]
+        found |= {f"activations {parity}": Need(half, setting.store) for parity, half in enumerate(halves)}
+        found["compact"] = Need(every * int(layout.compact_sizes(counts).max()) if clients else every, setting.dtype)
+        return found
+    found |= {f"activations {number}": Need(size, setting.store) for number, size in enumerate(sizes)}
+    for parity in (0, 1):
+        found[f"gradients {parity}"] = Need(torch.stack([*sizes[1:][parity::2], 0 * every]).amax(0), setting.store)
+    found["masters"] = Need(every * layout.parameters, setting.dtype)
+    found["gradient"] = Need(packs, setting.dtype)
+    if setting.transposed:
+        found["transposed"] = Need(_of_each(transposed(layout, counts)), setting.store)
+    if setting.momentum:
+        found["velocity"] = Need(every * layout.parameters, setting.dtype)
+    return found
+
+
+def client_bytes(network: Network, layout: Layout, counts: torch.Tensor, setting: Setting) -> torch.Tensor:
+    """(C,) int64, what each client adds: the buffers above, and a row of every table."""
+    units = 4 * layout.units * setting.dtype.itemsize
+    history = setting.steps * layout.units * 4 if setting.history else 0
+    rows = 2 * layout.table.numel() * NUMBER * 4 + units + history + setting.steps * 2 * NUMBER * (setting.batch + 1)
+    every = torch.full((len(counts),), rows, dtype=torch.int64)
+    return sum((need.bytes for need in needs(network, layout, counts, setting).values()), every)
+
+
+def shared_bytes(layout: Layout, setting: Setting) -> int:
+    """What a part takes whoever is in it: the vectors that clients are pulled to."""
+    return setting.references * layout.parameters * setting.dtype.itemsize
+
+
+def parts(each: torch.Tensor, budget: int | None) -> list[slice]:
+    """Consecutive clients whose bytes, (C,), stay within the budget. InputError where a single one's do not."""
+    if budget is None:
+        return [slice(0, len(each))] if len(each) else []
+    found, first, held = [], 0, 0
+    for client, own in enumerate(each.tolist()):
+        if own > budget:
+            raise InputError(
+                f"memory: got {budget} bytes for the cohort's part of a GPU, but one client takes {own}; "
+                f"allowed: memory= at least so many, or a smaller batch"
+            )
+        if held + own > budget:
+            found.append(slice(first, client))
+            first, held = client, 0
+        held += own
+    return [*found, slice(first, len(each))] if len(each) else []
+
+
+def widest(network: Network) -> int:
+    """Channels of the widest activation, padded."""
+    return max(int(padded(torch.tensor(activation.channels))) for activation in network.activations)
+
+
+def padded_channels(network: Network, counts: torch.Tensor) -> list[torch.Tensor]:
+    """Of every activation, (C,) int64 each."""
+    return [padded(activation.kept(counts.to(torch.int64))) for activation in network.activations]
+
+
+def _activations(network: Network, counts: torch.Tensor, batch: int) -> list[torch.Tensor]:
+    wide = padded_channels(network, counts)
+    return [
+        own * batch * activation.positions for own, activation in zip(wide, network.activations, strict=True)
+    ]
+
+
+def _of_each(places: Places) -> torch.Tensor:
+    """Entries of each client, whose first layer's weight begins them."""
+    first = places.weight[:, 0]
+    return torch.cat([first, torch.tensor([places.size])]).diff()

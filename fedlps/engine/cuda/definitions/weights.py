@@ -1,0 +1,151 @@
+"""Kernels over masters and selections, in plain torch."""
+
+from collections.abc import Iterator
+
+import torch
+
+from fedlps.engine.cuda.definitions.entries import positions, selection, vectors, weight
+from fedlps.engine.cuda.definitions.rounding import rounded
+from fedlps.engine.cuda.launches import Learning, Packed, Precision, Pulls, Rates
+from fedlps_kernels.layout import COLUMNS, INNER, ROW_GROUP, ROWS, WEIGHT, Layout
+from fedlps_kernels.select_units.definition import select_units
+from fedlps_kernels.unit_abs_sum.definition import unit_abs_sum
+
+
+class DefinedWeights:
+    """`launches.Weights`; what each method computes is said there."""
+
+    def __init__(self, layout: Layout, precision: Precision) -> None:
+        self.layout, self.precision = layout, precision
+
+    def unit_abs_sum(self, masters: torch.Tensor, sums: torch.Tensor) -> None:
+        """All of a(w)."""
+        sums.copy_(unit_abs_sum(masters, self.layout))
+
+    def dropped_sums(self, masters: torch.Tensor, kept: torch.Tensor, counts: torch.Tensor, learning: Learning) -> None:
+        """Of kept rows, the columns that are not kept."""
+        for client in learning.changed.nonzero()[:, 0].tolist():
+            for units, rows, columns in self._kept_rows(masters, kept, client):
+                outside = torch.ones(rows.shape[1], dtype=torch.bool, device=rows.device)
+                outside[columns] = False
+                learning.dropped[client, units] = rows[:, outside].abs().sum(dim=(1, 2))
+
+    def select_units(self, learning: Learning, counts: torch.Tensor, alive: torch.Tensor, kept: torch.Tensor) -> None:
+        """The smallest redundancies."""
+        learning.changed.zero_()
+        for client in alive.nonzero()[:, 0].tolist():
+            now = select_units(-learning.redundancy[client, None], counts[client, None], self.layout.groups)[0]
+            learning.changed[client] = not torch.equal(now, kept[client])
+            kept[client] = now
+
+    def move(self, source: Packed, target: Packed, kept: torch.Tensor | None, *, rounds: bool) -> None:
+        """Layer by layer."""
+        precision = self.precision if rounds else "fp32"
+        for client in range(len(target.places.weight)):
+            for layer in range(len(self.layout.table)):
+                rows, columns = (None, None) if kept is None else selection(self.layout, kept[client], layer)
+                given = weight(source.data, source.places, self.layout, layer, client)
+                given = given if rows is None else given[rows]
+                given = given if columns is None else given[:, columns]
+                taken = weight(target.data, target.places, self.layout, layer, client)
+                taken.copy_(rounded(given, precision))
+                pairs = (vectors(one.data, one.places, layer, client) for one in (source, target))
+                for vector, to in zip(*pairs, strict=True):
+                    if vector is not None and to is not None:
+                        to.copy_(vector if rows is None else vector[rows])
+
+    def importance_step(
+        self,
+        learning: Learning,
+        masters: torch.Tensor,
+        gradient: Packed,
+        kept: torch.Tensor,
+        rates: Rates,
+        samples: torch.Tensor,
+        broken: torch.Tensor,
+    ) -> None:
+        """Section 4, step 2."""
+        sizes = self.layout.groups.diff().to(masters.device)
+        c = learning.coefficients.repeat_interleave(sizes, dim=1)
+        for client in samples.nonzero()[:, 0].tolist():
+            d, a = learning.redundancy[client], learning.sums[client]
+            t = torch.zeros_like(d)
+            if learning.kappa[client]:
+                self._gate_gradient(masters, gradient, kept, client, t)
+            slope = c[client] * (d - torch.sigmoid(-a)) - learning.kappa[client] * t
+            learning.redundancy[client] = torch.where(c[client] != 0, d - rates.lr[client] * slope, d)
+            broken[client] |= not bool(learning.redundancy[client].isfinite().all())
+
+    def scatter_update(
+        self,
+        masters: torch.Tensor,
+        gradient: Packed,
+        kept: torch.Tensor,
+        pulls: Pulls | None,
+        rates: Rates,
+        velocity: torch.Tensor | None,
+        learning: Learning | None,
+        samples: torch.Tensor,
+        broken: torch.Tensor,
+    ) -> None:
+        """Section 4, step 3."""
+        for client in samples.nonzero()[:, 0].tolist():
+            numbers = (kept[client] >= 0).split(self.layout.groups.diff().tolist())
+            counts = torch.tensor([int(group.sum()) for group in numbers])
+            entries = self.layout.entries(kept[client], counts).to(masters.device)
+            w = masters[client, entries]
+            q = gradient.data[positions(gradient.places, self.layout, client)]
+            if pulls is not None:
+                for coefficient, row in zip(pulls.coefficients[:, client], pulls.rows[:, client], strict=True):
+                    q = q + coefficient * (w - pulls.references[int(row), entries])
+            if rates.clip[client] > 0:
+                q = q * (rates.clip[client] / (torch.linalg.vector_norm(q) + 1e-6)).clamp(max=1)
+            q = q + rates.weight_decay[client] * w
+            if velocity is not None and rates.momentum[client] != 0:
+                q = rates.momentum[client] * velocity[client, entries] + q
+                velocity[client, entries] = q
+            w = w - rates.lr[client] * q
+            masters[client, entries] = w
+            broken[client] |= not bool(w.isfinite().all())
+            if learning is not None:
+                for units, rows, columns in self._kept_rows(masters, kept, client):
+                    inside = rows[:, columns].abs().sum(dim=(1, 2))
+                    learning.sums[client, units] = learning.dropped[client, units] + inside
+
+    def _kept_rows(
+        self, masters: torch.Tensor, kept: torch.Tensor, client: int
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Of every thinned layer: the kept rows' places among the units, the rows, and their kept columns."""
+        for layer, fields in enumerate(self.layout.table.tolist()):
+            rows, columns = selection(self.layout, kept[client], layer)
+            if rows is None:
+                continue
+            shape = (fields[ROWS], fields[COLUMNS], fields[INNER])
+            first, size = fields[WEIGHT], torch.Size(shape).numel()
+            values = masters[client, first : first + size].view(shape)[rows]
+            every = torch.arange(shape[1], device=masters.device) if columns is None else columns
+            yield int(self.layout.groups[fields[ROW_GROUP]]) + rows, values, every
+
+    def _gate_gradient(
+        self, masters: torch.Tensor, gradient: Packed, kept: torch.Tensor, client: int, t: torch.Tensor
+    ) -> None:
+        """Of kept units: the sum of w g over scale and shift, where there are; else over row and bias."""
+        for layer, fields in enumerate(self.layout.table.tolist()):
+            rows, columns = selection(self.layout, kept[client], layer)
+            if rows is None:
+                continue
+            units = int(self.layout.groups[fields[ROW_GROUP]]) + rows
+            given = vectors(gradient.data, gradient.places, layer, client)
+            bias, scale, shift = (
+                None if vector is None else vector * masters[client, offset + rows]
+                for vector, offset in zip(given, fields[WEIGHT + 1 :], strict=True)
+            )
+            if scale is not None and shift is not None:
+                t[units] = scale + shift
+                continue
+            g = weight(gradient.data, gradient.places, self.layout, layer, client)
+            size = fields[ROWS] * fields[COLUMNS] * fields[INNER]
+            w = masters[client, fields[WEIGHT] : fields[WEIGHT] + size].view(fields[ROWS], fields[COLUMNS], -1)[rows]
+            t[units] = (g * (w if columns is None else w[:, columns])).sum(dim=(1, 2))
+            if bias is not None:
+                t[units] += bias

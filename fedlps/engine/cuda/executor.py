@@ -1,0 +1,157 @@
+"""The executor: a cohort goes to the device once, is trained there without a stop, and is read once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy
+import torch
+
+from fedlps.engine.cohort import Cohort, Indices
+from fedlps.engine.cuda import capacity
+from fedlps.engine.cuda.buffers import Buffers
+from fedlps.engine.cuda.capacity import Setting
+from fedlps.engine.cuda.evaluation import evaluate
+from fedlps.engine.cuda.graphs import Graphs
+from fedlps.engine.cuda.images import ImageStore
+from fedlps.engine.cuda.jobs import counts_of, references_of
+from fedlps.engine.cuda.launches import Launches, Precision
+from fedlps.engine.cuda.network import network, why_not
+from fedlps.engine.cuda.outcome import Outcome, join
+from fedlps.engine.cuda.round import Round
+from fedlps.engine.cuda.serving import launches_for
+from fedlps.engine.cuda.terms import learns, segment_of
+from fedlps.engine.cuda.terms import why_not as why_not_plan
+from fedlps.engine.plan import Job, Plan
+from fedlps.engine.result import Evaluation, LocalResult, Part, Samples, Submodels
+from fedlps.errors import InputError
+from fedlps.program import Program
+
+SHARE = 0.9  # of the device's free memory that `memory=auto` takes
+BATCH = 256  # samples of a model evaluated at once, where that is free
+
+
+class CudaExecutor:
+    """Runs the plans that `terms.why_not` has nothing against, as `reference` defines them.
+
+    device: on another than a GPU definitions take the kernels' place. precision: of the products' operands. memory:
+    bytes that a cohort may take; one that takes more is trained in consecutive parts, with the same bits; None: nearly
+    all that is free. Raises ValueError for a program that `network.why_not` speaks of, and for a plan with other terms.
+    """
+
+    name = "cuda"
+
+    def __init__(
+        self,
+        program: Program,
+        samples: Samples,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cuda",
+        precision: Precision = "fp32",
+        evaluation_batch: int = 200,
+        memory: int | None = None,
+        launches: Launches | None = None,
+    ) -> None:
+        obstacle = why_not(program)
+        if obstacle:
+            raise ValueError(f"executor: the CUDA engine does not run here: {obstacle}")
+        self.program, self.layout, self.network = program, program.layout(), network(program)
+        self.device, self.dtype = torch.device(device), dtype
+        self.store = torch.bfloat16 if precision == "bf16" else dtype
+        self.evaluation_batch, self.memory = evaluation_batch, memory
+        self.images = ImageStore(samples, program.input_shape, dtype, self.device)
+        self.buffers, self.graphs = Buffers(self.device), Graphs(self.device)
+        self.launches = launches or launches_for(self.layout, precision, self.device)
+
+    def train(self, global_parameters: torch.Tensor, plan: Plan, cohort: Cohort) -> LocalResult:
+        """Run the plan's jobs. global_parameters: (P,). InputError, which names `memory`, where they do not fit."""
+        obstacle = why_not_plan(plan)
+        if obstacle:
+            raise ValueError(f"plan: the CUDA engine does not carry {obstacle}")
+        batches = [_batches(cohort, job) for job in plan.jobs]
+        images, rows = self.images.of([one for own in batches for one in own], "train")
+        placed = [[rows(one) for one in own] for own in batches]
+        setting = self.setting(plan, placed)
+        outcomes = []
+        with self._within_memory():
+            for part in self._parts(counts_of(plan.jobs, len(self.program.groups)), setting):
+                jobs, own = plan.jobs[part], placed[part]
+                surroundings = self.network, self.layout, self.launches, self.buffers, setting
+                room = self._room(len(jobs), setting)
+                round_ = Round(*surroundings, jobs, global_parameters, images, own, room)
+                self.graphs.run(round_.step, max(map(len, own)), round_.key, round_.stamp)
+                outcomes.append(Outcome.of(round_, plan))
+        return join(outcomes, plan, self.program, self.dtype)
+
+    def evaluate(self, models: Submodels, samples: list[Indices], part: Part) -> Evaluation:
+        """Run every model on its own samples; one with norms in batches of `evaluation_batch` consecutive ones."""
+        images, rows = self.images.of(samples, part)
+        placed = [rows(own) for own in samples]
+        batch = self.evaluation_batch if self.program.batch_statistics else BATCH
+        setting = Setting(batch, 1, self.dtype, self.store, trains=False, transposed=False)
+        hits, losses = [], [numpy.zeros(0)]
+        with self._within_memory():
+            for piece in self._parts(models.counts.to("cpu", torch.int64), setting):
+                surroundings = self.network, self.layout, self.launches, self.buffers, setting
+                room = self._room(piece.stop - piece.start, setting)
+                found = evaluate(*surroundings, models[piece], images, placed[piece], room)
+                hits.extend(found.hits)
+                losses.append(found.losses)
+        return Evaluation(hits, numpy.concatenate(losses))
+
+    def setting(self, plan: Plan, batches: list[list[Indices]]) -> Setting:
+        """What a plan asks for beside counts. Of the whole plan: the parts of a cohort are trained alike."""
+        steps = max([1, *map(len, batches)])
+        return Setting(
+            batch=max([1, *(len(one) for own in batches for one in own)]),
+            steps=1 << (steps - 1).bit_length(),  # so that rounds of nearly as many steps replay the same graph
+            dtype=self.dtype,
+            store=self.store,
+            transposed=self.store != torch.bfloat16,
+            momentum=any(segment_of(job).momentum for job in plan.jobs),
+            learned=learns(plan),
+            scaled=any(job.scale is not None for job in plan.jobs),
+            history="kept" in plan.probes,
+            pulls=max((len(job.pulls) for job in plan.jobs), default=0),
+            references=len(references_of(plan.jobs)),
+        )
+
+    def budget(self) -> int | None:
+        """Bytes that a cohort may take; None: no bound is known."""
+        if self.memory is not None or self.device.type != "cuda":
+            return self.memory
+        free, _ = torch.cuda.mem_get_info(self.device)
+        cached = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        return int(SHARE * (free + cached + self.buffers.bytes))
+
+    def _parts(self, counts: torch.Tensor, setting: Setting) -> list[slice]:
+        budget = self.budget()
+        left = None if budget is None else max(budget - capacity.shared_bytes(self.layout, setting), 0)
+        return capacity.parts(capacity.client_bytes(self.network, self.layout, counts, setting), left)
+
+    def _room(self, clients: int, setting: Setting) -> dict[str, int]:
+        """Entries of the buffers that serve any counts, if the budget has room for them; else nothing to spare."""
+        whole = torch.tensor([self.program.counts(1)], dtype=torch.int64).reshape(1, -1)
+        each = int(capacity.client_bytes(self.network, self.layout, whole, setting))
+        budget = self.budget()
+        if budget is None or clients * each + capacity.shared_bytes(self.layout, setting) > budget:
+            return {}
+        found = capacity.needs(self.network, self.layout, whole, setting)
+        return {name: clients * int(need.entries) for name, need in found.items()}
+
+    @contextmanager
+    def _within_memory(self) -> Iterator[None]:
+        try:
+            yield
+        except torch.cuda.OutOfMemoryError:
+            budget = self.budget()
+            self.graphs.forget()
+            self.buffers.release()
+            raise InputError(f"memory: the GPU has no room for a cohort of {budget} bytes; set memory= to less") from None
+
+
+def _batches(cohort: Cohort, job: Job) -> list[Indices]:
+    """Those of the job's steps."""
+    return list(cohort.batches(job.client))[: segment_of(job).steps]

@@ -1,0 +1,47 @@
+"""A step repeated: on a GPU as a captured graph, which one replay launches as a whole; elsewhere call by call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+import torch
+
+
+class Graphs:
+    """Captured steps by their shapes. Addresses they hold for good; everything else they read from memory."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._captured: dict[Hashable, torch.cuda.CUDAGraph] = {}
+        self._stamp: Hashable = None
+
+    def run(self, step: Callable[[], None], steps: int, key: Hashable, stamp: Hashable) -> None:
+        """The step so many times. key: of its shapes. stamp: another one than the last says that memory has moved."""
+        if stamp != self._stamp:
+            self.forget()
+            self._stamp = stamp
+        if self.device.type != "cuda":
+            for _ in range(steps):
+                step()
+            return
+        if key not in self._captured and steps > 0:
+            self._captured[key] = self._capture(step)
+            steps -= 1
+        for _ in range(steps):
+            self._captured[key].replay()
+
+    def forget(self) -> None:
+        """Give the graphs and their memory back."""
+        self._captured.clear()
+
+    def _capture(self, step: Callable[[], None]) -> torch.cuda.CUDAGraph:
+        """One real step, which compiles and loads whatever a capture cannot; then the step, captured but not run."""
+        stream = torch.cuda.Stream(self.device)
+        stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(stream):
+            step()
+        torch.cuda.current_stream(self.device).wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            step()
+        return graph

@@ -1,0 +1,47 @@
+"""Which terms of a plan the launches carry; a plan with others is trained elsewhere, whole."""
+
+from __future__ import annotations
+
+from fedlps.engine.plan import Job, Learned, Pass, Plan, Segment
+
+PROBES = frozenset({"kept", "losses", "parameters", "mask"})
+
+
+def why_not(plan: Plan) -> str:
+    """The first term that is not carried, in words; empty if all are."""
+    others = sorted(plan.probes - PROBES)
+    if others:
+        return f"the probe {others[0]}"
+    return next((reason for job in plan.jobs if (reason := _job(job))), "")
+
+
+def learns(plan: Plan) -> bool:
+    """Whether some job learns its units."""
+    return any(isinstance(job.hold.units, Learned) for job in plan.jobs)
+
+
+def segment_of(job: Job) -> Segment:
+    """The only segment of a job that is carried; one without steps where it has none."""
+    return job.segments[0] if job.segments else Segment(0.0, steps=0)
+
+
+def _job(job: Job) -> str:
+    if job.hold.mask is not None:
+        return "a mask of weights"
+    if job.hold.depth not in (None, 1):
+        return f"a depth of {job.hold.depth}"
+    if job.penalty:
+        return "a group penalty"
+    if len(job.segments) > 1:
+        return f"{len(job.segments)} segments"
+    return _segment(segment_of(job))
+
+
+def _segment(segment: Segment) -> str:
+    if segment.passes != (Pass(),):
+        return "other passes than a plain one"
+    if segment.trains is not None:
+        return "entries that stand still"
+    if segment.after is not None:
+        return "a change of weights at the end"
+    return ""
