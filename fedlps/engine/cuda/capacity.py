@@ -58,13 +58,15 @@ def needs(network: Network, layout: Layout, counts: torch.Tensor, setting: Setti
     every = torch.ones(clients, dtype=torch.int64)
     found["statistics"] = Need(every * (2 * len(network.norms) * widest(network)), setting.dtype)
     if not setting.trains:
-        halves = [torch.stack(sizes[parity::2]).amax(0) if sizes[parity::2] else 0 * every for parity in (0, 1)]
-        found |= {f"activations {parity}": Need(half, setting.store) for parity, half in enumerate(halves)}
+        for parity in (0, 1):
+            turn = [size for number, size in enumerate(sizes) if number % 2 == parity]
+            found[f"activations {parity}"] = Need(torch.stack([*turn, 0 * every]).amax(0), setting.store)
         found["compact"] = Need(every * int(layout.compact_sizes(counts).max()) if clients else every, setting.dtype)
         return found
     found |= {f"activations {number}": Need(size, setting.store) for number, size in enumerate(sizes)}
-    for parity in (0, 1):
-        found[f"gradients {parity}"] = Need(torch.stack([*sizes[1:][parity::2], 0 * every]).amax(0), setting.store)
+    for parity in (0, 1):  # nobody asks for the gradient of activation 0
+        turn = [size for number, size in enumerate(sizes) if number and number % 2 == parity]
+        found[f"gradients {parity}"] = Need(torch.stack([*turn, 0 * every]).amax(0), setting.store)
     found["masters"] = Need(every * layout.parameters, setting.dtype)
     found["gradient"] = Need(packs, setting.dtype)
     if setting.transposed:
@@ -118,9 +120,7 @@ def padded_channels(network: Network, counts: torch.Tensor) -> list[torch.Tensor
 
 def _activations(network: Network, counts: torch.Tensor, batch: int) -> list[torch.Tensor]:
     wide = padded_channels(network, counts)
-    return [
-        own * batch * activation.positions for own, activation in zip(wide, network.activations, strict=True)
-    ]
+    return [own * batch * activation.positions for own, activation in zip(wide, network.activations, strict=True)]
 
 
 def _of_each(places: Places) -> torch.Tensor:

@@ -8,23 +8,17 @@ import numpy
 import torch
 
 from fedlps.engine.cohort import Indices
-from fedlps.engine.cuda import capacity
-from fedlps.engine.cuda.buffers import Buffers
-from fedlps.engine.cuda.capacity import Need, Setting
+from fedlps.engine.cuda.capacity import Setting
 from fedlps.engine.cuda.images import Images
-from fedlps.engine.cuda.launches import Launches, Packed
-from fedlps.engine.cuda.network import Network
-from fedlps.engine.cuda.propagation import Propagation, placed
+from fedlps.engine.cuda.launches import Packed, Weights
+from fedlps.engine.cuda.propagation import Forward, Memory, Surroundings, placed
 from fedlps.engine.result import Evaluation, Submodels
-from fedlps_kernels.layout import Layout
 from fedlps_kernels.places import PAD, compact
 
 
 def evaluate(
-    network: Network,
-    layout: Layout,
-    launches: Launches,
-    buffers: Buffers,
+    around: Surroundings,
+    weights: Weights,
     setting: Setting,
     models: Submodels,
     images: Images,
@@ -32,23 +26,15 @@ def evaluate(
     room: dict[str, int],
 ) -> Evaluation:
     """samples: per model, rows of `images`, run in batches of `setting.batch` consecutive ones, the last shorter."""
+    network, products, buffers = around.network, around.products, around.buffers
     counts = models.counts.to("cpu", torch.int64)
-    needs = capacity.needs(network, layout, counts, setting)
-
-    def take(name: str, need: Need) -> torch.Tensor:
-        size = int(need.entries.sum())
-        data = buffers.take(name, size, need.dtype, room.get(name, 0))
-        data[:size].zero_()
-        return data
-
-    width = models.parameters.shape[1]
-    held = buffers.shaped("compact", tuple(models.parameters.shape), setting.dtype)
-    needs.pop("compact")
-    held.copy_(models.parameters, non_blocking=True)
-    ways = Propagation(network, layout, launches.products, counts, setting, needs, buffers, take)
-    (source,) = placed(buffers, "places of models", [compact(layout, counts, width)])
-    launches.products.prepare(network, counts, torch.tensor([min(len(own), setting.batch) for own in samples]), ways.host)
-    launches.weights.move(Packed(held.view(-1), source), ways.packed, None, rounds=True)
+    ways = Forward(around, counts, setting, Memory(around, counts, setting, room))
+    compact_models = buffers.shaped("compact", tuple(models.parameters.shape), setting.dtype)
+    compact_models.copy_(models.parameters, non_blocking=True)
+    (places,) = placed(buffers, "places of models", [compact(around.layout, counts, models.parameters.shape[1])])
+    weights.move(Packed(compact_models.view(-1), places), ways.packed, None, rounds=True)
+    largest = torch.tensor([min(len(own), setting.batch) for own in samples])
+    products.prepare(network, counts, largest, ways.host)
 
     most, batch = max(map(len, samples), default=0), setting.batch
     steps = -(-most // batch)
@@ -59,12 +45,12 @@ def evaluate(
             piece = own[start : start + batch]
             indices[step, model, : len(piece)], sizes[step, model] = piece, len(piece)
     labels = torch.from_numpy(images.labels[indices]).to(buffers.device)
-    places, real = torch.from_numpy(indices).to(buffers.device), torch.from_numpy(sizes).to(buffers.device)
+    rows, real = torch.from_numpy(indices).to(buffers.device), torch.from_numpy(sizes).to(buffers.device)
     hits = torch.zeros(indices.shape, dtype=torch.bool, device=buffers.device)
     losses = torch.zeros(len(samples), dtype=torch.float64, device=buffers.device)
     wide = -(-network.classes // PAD) * PAD  # classes are never thinned: all models' logits lie at one distance
     for step in range(steps):
-        launches.products.gather(images.data, images.line, places[step], real[step], ways.arenas[0])
+        products.gather(images.data, images.line, rows[step], real[step], ways.arenas[0])
         ways.forward(real[step], None)
         logits = ways.logits.data[: hits[step].numel() * wide].view(*hits[step].shape, wide)
         scores = logits[:, :, : network.classes].to(torch.promote_types(logits.dtype, torch.float32))

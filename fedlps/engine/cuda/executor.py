@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy
 import torch
@@ -19,10 +19,12 @@ from fedlps.engine.cuda.jobs import counts_of, references_of
 from fedlps.engine.cuda.launches import Launches, Precision
 from fedlps.engine.cuda.network import network, why_not
 from fedlps.engine.cuda.outcome import Outcome, join
+from fedlps.engine.cuda.propagation import Surroundings
 from fedlps.engine.cuda.round import Round
 from fedlps.engine.cuda.serving import launches_for
 from fedlps.engine.cuda.terms import learns, segment_of
 from fedlps.engine.cuda.terms import why_not as why_not_plan
+from fedlps.engine.one_thread import one_thread
 from fedlps.engine.plan import Job, Plan
 from fedlps.engine.result import Evaluation, LocalResult, Part, Samples, Submodels
 from fedlps.errors import InputError
@@ -63,7 +65,8 @@ class CudaExecutor:
         self.evaluation_batch, self.memory = evaluation_batch, memory
         self.images = ImageStore(samples, program.input_shape, dtype, self.device)
         self.buffers, self.graphs = Buffers(self.device), Graphs(self.device)
-        self.launches = launches or launches_for(self.layout, precision, self.device)
+        products, self.weights = launches or launches_for(self.layout, precision, self.device)
+        self.around = Surroundings(self.network, self.layout, products, self.buffers)
 
     def train(self, global_parameters: torch.Tensor, plan: Plan, cohort: Cohort) -> LocalResult:
         """Run the plan's jobs. global_parameters: (P,). InputError, which names `memory`, where they do not fit."""
@@ -78,9 +81,8 @@ class CudaExecutor:
         with self._within_memory():
             for part in self._parts(counts_of(plan.jobs, len(self.program.groups)), setting):
                 jobs, own = plan.jobs[part], placed[part]
-                surroundings = self.network, self.layout, self.launches, self.buffers, setting
                 room = self._room(len(jobs), setting)
-                round_ = Round(*surroundings, jobs, global_parameters, images, own, room)
+                round_ = Round(self.around, self.weights, setting, jobs, global_parameters, images, own, room)
                 self.graphs.run(round_.step, max(map(len, own)), round_.key, round_.stamp)
                 outcomes.append(Outcome.of(round_, plan))
         return join(outcomes, plan, self.program, self.dtype)
@@ -94,9 +96,8 @@ class CudaExecutor:
         hits, losses = [], [numpy.zeros(0)]
         with self._within_memory():
             for piece in self._parts(models.counts.to("cpu", torch.int64), setting):
-                surroundings = self.network, self.layout, self.launches, self.buffers, setting
                 room = self._room(piece.stop - piece.start, setting)
-                found = evaluate(*surroundings, models[piece], images, placed[piece], room)
+                found = evaluate(self.around, self.weights, setting, models[piece], images, placed[piece], room)
                 hits.extend(found.hits)
                 losses.append(found.losses)
         return Evaluation(hits, numpy.concatenate(losses))
@@ -143,13 +144,15 @@ class CudaExecutor:
 
     @contextmanager
     def _within_memory(self) -> Iterator[None]:
-        try:
-            yield
-        except torch.cuda.OutOfMemoryError:
-            budget = self.budget()
-            self.graphs.forget()
-            self.buffers.release()
-            raise InputError(f"memory: the GPU has no room for a cohort of {budget} bytes; set memory= to less") from None
+        # definitions are many small calls, to which a second thread is no help
+        with one_thread() if self.device.type == "cpu" else nullcontext():
+            try:
+                yield
+            except torch.cuda.OutOfMemoryError:
+                budget = self.budget()
+                self.graphs.forget()
+                self.buffers.release()
+                raise InputError(f"memory: got {budget} bytes, for which the GPU has no room; allowed: less") from None
 
 
 def _batches(cohort: Cohort, job: Job) -> list[Indices]:

@@ -36,11 +36,7 @@ class Graphs:
 
     def _capture(self, step: Callable[[], None]) -> torch.cuda.CUDAGraph:
         """One real step, which compiles and loads whatever a capture cannot; then the step, captured but not run."""
-        stream = torch.cuda.Stream(self.device)
-        stream.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(stream):
-            step()
-        torch.cuda.current_stream(self.device).wait_stream(stream)
+        step()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             step()

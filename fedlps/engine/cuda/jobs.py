@@ -1,15 +1,16 @@
-"""A plan's jobs as tables on the device: start vectors, selections, optimisers, pulls and redundancies of all clients."""
+"""A plan's jobs as tables on the device: start vectors, selections, optimisers, pulls and redundancies."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import torch
 
 from fedlps.engine.cuda.buffers import Buffers
-from fedlps.engine.cuda.capacity import Need, Setting
+from fedlps.engine.cuda.capacity import Setting
 from fedlps.engine.cuda.launches import Learning, Pulls, Rates, Weights
+from fedlps.engine.cuda.propagation import Memory
 from fedlps.engine.cuda.terms import segment_of
 from fedlps.engine.plan import Job, Learned
 from fedlps_kernels.layout import Layout
@@ -44,66 +45,58 @@ def load(
     received: torch.Tensor,
     layout: Layout,
     setting: Setting,
-    needs: dict[str, Need],
-    buffers: Buffers,
-    take: Callable[[str, Need], torch.Tensor],
+    memory: Memory,
     weights: Weights,
 ) -> State:
     """The state before the first step. received: (P,), the global parameters, on any device."""
     clients, units, groups = len(jobs), layout.units, len(layout.groups) - 1
-    masters = take("masters", needs["masters"])[: clients * layout.parameters].view(clients, layout.parameters)
-    masters.copy_(_moved(buffers, "received", received, setting.dtype).expand_as(masters))
+    buffers, dtype = memory.buffers, setting.dtype
+    masters = memory.take("masters")[: clients * layout.parameters].view(clients, layout.parameters)
+    masters.copy_(buffers.shaped("received", (layout.parameters,), dtype).copy_(received.detach()).expand_as(masters))
     for row, job in zip(masters, jobs, strict=True):
         if job.start is not None:
             row.copy_(job.start, non_blocking=True)
-    velocity = None
-    if setting.momentum:
-        velocity = take("velocity", needs["velocity"])[: masters.numel()].view_as(masters)
+    velocity = memory.take("velocity")[: masters.numel()].view_as(masters) if setting.momentum else None
     segments = [segment_of(job) for job in jobs]
-    width = setting.pulls
-    coefficients = [[pull.coefficient for pull in job.pulls] + [0.0] * (width - len(job.pulls)) for job in jobs]
-    numbers = [
-        *([getattr(segment, name) for segment in segments] for name in ("lr", "momentum", "weight_decay", "clip")),
-        list(zip(*coefficients, strict=True)),
-        [job.scale or (1.0,) * groups for job in jobs],
-        [_coefficients(job, layout) for job in jobs],
-        [_learned(job).kappa if _learned(job) is not None else 0.0 for job in jobs],
-    ]
-    tables = [torch.tensor(one, dtype=torch.float64).to(setting.dtype) for one in numbers]
-    tables[5] = tables[5].reshape(clients, groups).T.contiguous()
-    redundancy = torch.stack([_redundancy(job, layout, setting.dtype) for job in jobs])
-    *four, pulled, scale, coefficient, kappa, d = buffers.put("numbers", [*tables, redundancy])
-    places = {id(reference): row for row, reference in enumerate(references_of(jobs))}
-    rows = [[places[id(pull.reference)] for pull in job.pulls] + [0] * (width - len(job.pulls)) for job in jobs]
-    row_table = torch.tensor(rows, dtype=torch.int32).reshape(clients, width).T.contiguous()
-    fixed = torch.stack([_fixed(job, units) for job in jobs])
-    counts, kept, row_table = buffers.put("selections", [counts_of(jobs, groups).to(torch.int32), fixed, row_table])
-    pulls = None
-    if width:
-        references = buffers.shaped("references", (setting.references, layout.parameters), setting.dtype)
-        for place, reference in zip(references, references_of(jobs), strict=False):
-            place.copy_(reference, non_blocking=True)
-        pulls = Pulls(pulled, row_table, references)
+    rates = [[getattr(one, field.name) for one in segments] for field in fields(Rates)]
+    kappa = [job.hold.units.kappa if isinstance(job.hold.units, Learned) else 0.0 for job in jobs]
+    numbers = buffers.put(
+        "numbers",
+        [
+            *(torch.tensor(one, dtype=dtype) for one in (*rates, kappa)),
+            torch.tensor([job.scale or (1.0,) * groups for job in jobs], dtype=dtype).reshape(clients, groups).T,
+            torch.tensor([_coefficients(job, layout) for job in jobs], dtype=dtype).reshape(clients, groups),
+            torch.stack([_redundancy(job, layout, dtype) for job in jobs]),
+        ],
+    )
+    kept = torch.stack([_fixed(job, units) for job in jobs])
+    counts, kept = buffers.put("selections", [counts_of(jobs, groups).to(torch.int32), kept])
     learning = None
     if setting.learned:
-        sums, dropped = (buffers.shaped(name, (clients, units), setting.dtype).zero_() for name in ("sums", "dropped"))
-        changed = buffers.shaped("changed", (clients,), torch.int32).fill_(1)
-        learning = Learning(d, coefficient.view(clients, groups), kappa, sums, dropped, changed)
+        sums, dropped = (buffers.shaped(name, (clients, units), dtype).zero_() for name in ("sums", "dropped"))
+        changed = buffers.shaped("changed", (clients,), torch.int32)
+        learning = Learning(numbers[7], numbers[6], numbers[4], sums, dropped, changed)
         weights.unit_abs_sum(masters, sums)
-        alive = torch.ones(clients, dtype=torch.int32, device=masters.device)
-        weights.select_units(learning, counts, alive, kept)
+        weights.select_units(learning, counts, torch.ones_like(changed), kept)
         changed.fill_(1)
-    factors = scale if setting.scaled else None
-    return State(masters, velocity, kept, counts, Rates(*four), pulls, factors, learning)
+    scale = numbers[5] if setting.scaled else None
+    pulls = _pulls(jobs, layout, setting, buffers) if setting.pulls else None
+    return State(masters, velocity, kept, counts, Rates(*numbers[:4]), pulls, scale, learning)
 
 
-def _moved(buffers: Buffers, name: str, vector: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    held = buffers.shaped(name, tuple(vector.shape), dtype)
-    return held.copy_(vector.detach(), non_blocking=True)
-
-
-def _learned(job: Job) -> Learned | None:
-    return job.hold.units if isinstance(job.hold.units, Learned) else None
+def _pulls(jobs: Sequence[Job], layout: Layout, setting: Setting, buffers: Buffers) -> Pulls:
+    distinct = references_of(jobs)
+    references = buffers.shaped("references", (setting.references, layout.parameters), setting.dtype)
+    for place, reference in zip(references, distinct, strict=False):  # other parts of the cohort may have more
+        place.copy_(reference, non_blocking=True)
+    rows = {id(reference): row for row, reference in enumerate(distinct)}
+    coefficients = torch.zeros((setting.pulls, len(jobs)), dtype=setting.dtype)
+    towards = torch.zeros((setting.pulls, len(jobs)), dtype=torch.int32)
+    for client, job in enumerate(jobs):
+        for number, pull in enumerate(job.pulls):
+            coefficients[number, client], towards[number, client] = pull.coefficient, rows[id(pull.reference)]
+    (coefficients,), (towards,) = buffers.put("pulls", [coefficients]), buffers.put("pulled to", [towards])
+    return Pulls(coefficients, towards, references)
 
 
 def _coefficients(job: Job, layout: Layout) -> list[float]:

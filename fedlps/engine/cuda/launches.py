@@ -157,7 +157,7 @@ class Products(Protocol):
     def gather(
         self, images: torch.Tensor, line: torch.Tensor, indices: torch.Tensor, samples: torch.Tensor, outputs: Arena
     ) -> None:
-        """slope * image + start; images (n, channels, height, width) of any dtype, line (channels, 2), indices (C, N)."""
+        """slope * image + start. images: (n, channels, height, width); line: (channels, 2); indices: (C, N)."""
         ...
 
     def forward(
@@ -222,7 +222,7 @@ class Products(Protocol):
         losses: torch.Tensor,
         hits: torch.Tensor,
     ) -> None:
-        """Mean cross entropy with labels (C, N) int32, and its gradient; losses (C,) and hits (C,) int32 of each client.
+        """Mean cross entropy with labels (C, N) int32, its gradient; losses (C,) and hits (C,) int32 of each client.
 
         The largest logit is the answer, of equal ones the lower class.
         """

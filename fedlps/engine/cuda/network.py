@@ -71,9 +71,10 @@ class Network:
     classes: int
 
     @property
-    def norms(self) -> list[int]:
-        """The operations that need batch statistics."""
-        return [n for n, one in enumerate(self.operations) if isinstance(one, Stage) and one.norm is not None]
+    def norms(self) -> list[tuple[int, int]]:
+        """The operations that need batch statistics, and the layers whose scales and shifts they have."""
+        stages = [(number, one) for number, one in enumerate(self.operations) if isinstance(one, Stage)]
+        return [(number, stage.norm) for number, stage in stages if stage.norm is not None]
 
 
 def why_not(program: Program) -> str:

@@ -36,10 +36,10 @@ class Outcome:
         clock, jobs = done.clock, range(len(done.jobs))
         masters = done.state.masters.to("cpu", copy=True) if "parameters" in plan.probes else None
         data, sizes = done.compact()
-        entries = data[: sum(sizes)].to("cpu", copy=True).split(sizes)
+        entries = torch.split(data[: sum(sizes)].to("cpu", copy=True), sizes)
         losses, taken = clock.losses.cpu().numpy(), clock.taken.tolist()
         by_step: list[list[torch.Tensor]] = [[] for _ in jobs]
-        if clock.kept is not None:
+        if done.setting.history:
             history = clock.kept.cpu()
             by_step = [[history[step, job].clone() for step in range(taken[job])] for job in jobs]
         return cls(

@@ -8,29 +8,24 @@ import numpy
 import torch
 
 from fedlps.engine.cohort import Indices
-from fedlps.engine.cuda import capacity
-from fedlps.engine.cuda.buffers import Buffers
-from fedlps.engine.cuda.capacity import Need, Setting
+from fedlps.engine.cuda.capacity import Setting
 from fedlps.engine.cuda.clock import Clock
 from fedlps.engine.cuda.images import Images
 from fedlps.engine.cuda.jobs import counts_of, load
-from fedlps.engine.cuda.launches import Launches, Packed
-from fedlps.engine.cuda.network import Network
-from fedlps.engine.cuda.propagation import Propagation, placed
+from fedlps.engine.cuda.launches import Packed, Weights
+from fedlps.engine.cuda.propagation import BothWays, Memory, Surroundings, placed
 from fedlps.engine.plan import Job, Learned
 from fedlps_kernels.layout import Layout
 from fedlps_kernels.places import Places, compact, dense
 
 
 class Round:
-    """One part of a cohort. batches: per job, its steps' sample indices as rows of `images`."""
+    """One part of a cohort. batches: per job, its steps' samples as rows of `images`."""
 
     def __init__(
         self,
-        network: Network,
-        layout: Layout,
-        launches: Launches,
-        buffers: Buffers,
+        around: Surroundings,
+        weights: Weights,
         setting: Setting,
         jobs: Sequence[Job],
         received: torch.Tensor,
@@ -38,75 +33,50 @@ class Round:
         batches: Sequence[Sequence[Indices]],
         room: dict[str, int],
     ) -> None:
-        self.layout, self.launches, self.setting, self.images = layout, launches, setting, images
-        self.jobs = jobs
-        self.counts = counts_of(jobs, len(layout.groups) - 1)
-        needs = capacity.needs(network, layout, self.counts, setting)
-
-        def take(name: str, need: Need) -> torch.Tensor:
-            size = int(need.entries.sum())
-            data = buffers.take(name, size, need.dtype, room.get(name, 0))
-            data[:size].zero_()
-            return data
-
-        weights = {name: needs.pop(name) for name in ("masters", "velocity") if name in needs}
-        self.state = load(jobs, received, layout, setting, weights, buffers, take, launches.weights)
-        self.propagation = Propagation(network, layout, launches.products, self.counts, setting, needs, buffers, take)
-        dense_places, self._gathered = dense(layout, len(jobs)), gathered(layout, self.counts)
-        at = placed(buffers, "places of masters", [dense_places, self._gathered])
-        self.masters, self._compact = Packed(self.state.masters.view(-1), at[0]), at[1]
-        self.clock = self._clock(buffers, batches, images)
-        alike = all(job.start is None for job in jobs)
-        smallest, largest = torch.aminmax(self.state.masters[:1] if alike else self.state.masters, dim=1)
-        self.clock.broken.copy_(~(smallest.isfinite() & largest.isfinite()))
-        widest = torch.tensor([max(map(len, own), default=0) for own in batches])
-        prepared = (network, self.counts, widest, self.propagation.host)
-        self.stamp = buffers.generation, launches.products.prepare(*prepared)
+        self.layout, self.products, self.weights = around.layout, around.products, weights
+        self.setting, self.jobs, self.images = setting, jobs, images
+        self.counts = counts_of(jobs, len(self.layout.groups) - 1)
+        memory = Memory(around, self.counts, setting, room)
+        self.state = load(jobs, received, self.layout, setting, memory, weights)
+        self.ways = BothWays(around, self.counts, setting, memory)
+        hosts = [dense(self.layout, len(jobs)), gathered(self.layout, self.counts)]
+        own, self._compact = placed(around.buffers, "places of masters", hosts)
+        self.masters = Packed(self.state.masters.view(-1), own)
+        history = self.layout.units if setting.history else 0
+        self.clock = Clock(around.buffers, *_tables(batches, images, setting), setting.dtype, history)
+        self.clock.broken.copy_(~_finite(self.state.masters, all(job.start is None for job in jobs)))
+        largest = torch.tensor([max(map(len, own), default=0) for own in batches])
+        moved = self.products.prepare(around.network, self.counts, largest, self.ways.host)
+        self.stamp = around.buffers.generation, moved
         self.key = setting, len(jobs)
-
-    def _clock(self, buffers: Buffers, batches: Sequence[Sequence[Indices]], images: Images) -> Clock:
-        steps = max((len(own) for own in batches), default=0)
-        shape = (steps, len(self.jobs), self.setting.batch)
-        indices, sizes = numpy.zeros(shape, dtype=numpy.int64), numpy.zeros(shape[:2], dtype=numpy.int32)
-        for client, own in enumerate(batches):
-            for step, batch in enumerate(own):
-                indices[step, client, : len(batch)] = batch
-                sizes[step, client] = len(batch)
-        labels = torch.from_numpy(images.labels[indices].astype(numpy.int32))
-        history = self.layout.units if self.setting.history else 0
-        tables = torch.from_numpy(indices), labels, torch.from_numpy(sizes)
-        return Clock(buffers, *tables, self.setting.steps, self.setting.dtype, history)
 
     def step(self) -> None:
         """One local step of all clients (specification, section 4); nothing in it waits for the device."""
-        state, clock, ways = self.state, self.clock, self.propagation
-        products, weights = self.launches
+        state, clock, ways, weights = self.state, self.clock, self.ways, self.weights
         clock.begin(state.kept)
         if state.learning is not None:
             weights.dropped_sums(state.masters, state.kept, state.counts, state.learning)
         weights.move(self.masters, ways.packed, state.kept, rounds=True)
         if ways.backward_packed is not ways.packed:
             weights.move(self.masters, ways.backward_packed, state.kept, rounds=True)
-        products.gather(self.images.data, self.images.line, clock.now_indices, clock.samples, ways.arenas[0])
+        self.products.gather(self.images.data, self.images.line, clock.now_indices, clock.samples, ways.arenas[0])
         ways.forward(clock.samples, state.scale)
         answers = clock.now_losses, clock.now_hits
-        products.loss(ways.logits, clock.now_labels, clock.samples, ways.logits_gradient, *answers)
+        self.products.loss(ways.logits, clock.now_labels, clock.samples, ways.logits_gradient, *answers)
         ways.backward(clock.samples, state.scale)
-        assert ways.gradient is not None
-        if state.learning is not None:
-            given = state.learning, state.masters, ways.gradient, state.kept, state.rates
-            weights.importance_step(*given, clock.samples, clock.broken)
-        optimised = state.pulls, state.rates, state.velocity, state.learning
-        weights.scatter_update(state.masters, ways.gradient, state.kept, *optimised, clock.samples, clock.broken)
+        selected = state.masters, ways.gradient, state.kept
+        if state.learning is not None:  # goes by the parameters of before the update
+            weights.importance_step(state.learning, *selected, state.rates, clock.samples, clock.broken)
+        optimised = state.pulls, state.rates, state.velocity, state.learning, clock.samples, clock.broken
+        weights.scatter_update(*selected, *optimised)
         clock.advance()
         if state.learning is not None:
             weights.select_units(state.learning, state.counts, clock.alive, state.kept)
 
     def compact(self) -> tuple[torch.Tensor, list[int]]:
         """The kept entries of all clients behind one another, and how many each has. In the gradients' memory."""
-        assert self.propagation.gradient is not None
-        data = self.propagation.gradient.data
-        self.launches.weights.move(self.masters, Packed(data, self._compact), self.state.kept, rounds=False)
+        data = self.ways.gradient.data
+        self.weights.move(self.masters, Packed(data, self._compact), self.state.kept, rounds=False)
         return data, self.layout.compact_sizes(self.counts).tolist()
 
     def redundancy(self) -> torch.Tensor:
@@ -120,9 +90,29 @@ class Round:
 
 def gathered(layout: Layout, counts: torch.Tensor) -> Places:
     """As `compact`, without room behind a client's entries."""
-    near = compact(layout, counts, 0)
-    ends = layout.compact_sizes(counts).cumsum(0)
-    first = (ends - layout.compact_sizes(counts))[:, None]
+    near, sizes = compact(layout, counts, 0), layout.compact_sizes(counts)
+    first = (sizes.cumsum(0) - sizes)[:, None]
     vectors = torch.where(near.vectors < 0, -1, near.vectors + first[:, :, None])
-    sizes = (near.rows, near.columns, int(ends[-1]) if len(ends) else 0)
-    return Places(near.weight + first, near.row, near.column, near.inner, vectors, *sizes)
+    strides = near.row, near.column, near.inner
+    return Places(near.weight + first, *strides, vectors, near.rows, near.columns, int(sizes.sum()))
+
+
+def _tables(
+    batches: Sequence[Sequence[Indices]], images: Images, setting: Setting
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Indices and labels (S, C, N) and sizes (S, C) of every step; steps that nobody has are empty."""
+    shape = (setting.steps, len(batches), setting.batch)
+    indices, sizes = numpy.zeros(shape, dtype=numpy.int64), numpy.zeros(shape[:2], dtype=numpy.int32)
+    for client, own in enumerate(batches):
+        for step, batch in enumerate(own):
+            indices[step, client, : len(batch)], sizes[step, client] = batch, len(batch)
+    labels = numpy.zeros(shape, dtype=numpy.int32)
+    real = numpy.arange(setting.batch) < sizes[:, :, None]
+    labels[real] = images.labels[indices[real]]
+    return torch.from_numpy(indices), torch.from_numpy(labels), torch.from_numpy(sizes)
+
+
+def _finite(masters: torch.Tensor, alike: bool) -> torch.Tensor:
+    """(C,) or (1,), whether all of a client's parameters are; alike: one stands for all."""
+    smallest, largest = torch.aminmax(masters[:1] if alike else masters, dim=1)
+    return smallest.isfinite() & largest.isfinite()

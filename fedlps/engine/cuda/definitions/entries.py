@@ -6,9 +6,7 @@ from fedlps_kernels.layout import BIAS, COLUMN_GROUP, INNER, ROW_GROUP, SHIFT, L
 from fedlps_kernels.places import Places
 
 
-def weight(
-    data: torch.Tensor, places: Places, layout: Layout, layer: int, client: int
-) -> torch.Tensor:
+def weight(data: torch.Tensor, places: Places, layout: Layout, layer: int, client: int) -> torch.Tensor:
     """A view of a layer's weight: (rows, columns, inner)."""
     inner = int(layout.table[layer, INNER])
     shape = (int(places.rows[client, layer]), int(places.columns[client, layer]), inner)

@@ -2,7 +2,6 @@
 
 import torch
 from torch.nn import functional
-from torch.nn.grad import conv2d_input, conv2d_weight
 
 from fedlps.engine.cuda.definitions import stages
 from fedlps.engine.cuda.definitions.entries import vectors, weight
@@ -81,8 +80,12 @@ class DefinedProducts:
                 place[:, :, : w.shape[1]] = rounded(found, self.precision).to(place.dtype)
                 continue
             kernels = w.reshape(*w.shape[:2], window.kernel, window.kernel)
-            shape = (size, w.shape[1], inputs.height, inputs.width)
-            self._write(inputs, client, conv2d_input(shape, kernels, g, window.stride, window.padding))
+            sides = (inputs.height, inputs.width)
+            unseen = [(side + 2 * window.padding - window.kernel) % window.stride for side in sides]
+            found = functional.conv_transpose2d(
+                g, kernels, stride=window.stride, padding=window.padding, output_padding=unseen
+            )
+            self._write(inputs, client, found)
 
     def weight_gradient(
         self,
@@ -104,8 +107,10 @@ class DefinedProducts:
             if window is None:
                 found = torch.einsum("nr,npc->rcp", g.flatten(1), x)
             else:
-                shape = (*place.shape[:2], window.kernel, window.kernel)
-                found = conv2d_weight(x, shape, g, window.stride, window.padding).flatten(2)
+                # samples and channels change places: each input channel is a sample, each unit's gradient a kernel
+                swapped = x.transpose(0, 1), g.transpose(0, 1)
+                sums = functional.conv2d(*swapped, padding=window.padding, dilation=window.stride)
+                found = sums.transpose(0, 1)[..., : window.kernel, : window.kernel].flatten(2)
             place.copy_(found)
             bias = vectors(result.data, result.places, layer, client)[0]
             if bias is not None:

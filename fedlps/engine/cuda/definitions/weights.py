@@ -1,6 +1,7 @@
 """Kernels over masters and selections, in plain torch."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 
@@ -90,8 +91,8 @@ class DefinedWeights:
     ) -> None:
         """Section 4, step 3."""
         for client in samples.nonzero()[:, 0].tolist():
-            numbers = (kept[client] >= 0).split(self.layout.groups.diff().tolist())
-            counts = torch.tensor([int(group.sum()) for group in numbers])
+            edges = pairwise(self.layout.groups.tolist())
+            counts = torch.tensor([int((kept[client, first:last] >= 0).sum()) for first, last in edges])
             entries = self.layout.entries(kept[client], counts).to(masters.device)
             w = masters[client, entries]
             q = gradient.data[positions(gradient.places, self.layout, client)]
