@@ -1,5 +1,7 @@
 """The CUDA engine's control flow on the CPU, definitions in the kernels' place, beside the definition of a round."""
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
@@ -8,6 +10,7 @@ from fedlps.engine.reference import ReferenceExecutor
 from fedlps.program import Program
 from fedlps.trace import derive
 from tests.engine.cases import Arrays
+from tests.engine.drawn_terms import Setting
 
 PROBES = frozenset({"kept", "losses", "parameters", "mask"})
 TOLERANCE = 1e-10  # in float64, of the largest entry
@@ -20,3 +23,9 @@ def both(
     program = derive(module, shape)
     reference = ReferenceExecutor(program, module, data.to(dtype), dtype=dtype)
     return program, CudaExecutor(program, data.to(dtype), dtype=dtype, device="cpu", **options), reference
+
+
+def beside(setting: Setting, **options) -> Setting:
+    """The same model, samples and cohort with this engine in the other's place."""
+    samples, dtype = setting.reference.samples, setting.start.dtype
+    return replace(setting, engine=CudaExecutor(setting.program, samples, dtype=dtype, device="cpu", **options))

@@ -30,6 +30,7 @@ class Setting:
     transposed: bool = True
     momentum: bool = False
     learned: bool = False
+    gated: bool = False
     scaled: bool = False
     history: bool = False
     pulls: int = 0

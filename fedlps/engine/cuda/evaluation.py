@@ -32,9 +32,9 @@ def evaluate(
     compact_models = buffers.shaped("compact", tuple(models.parameters.shape), setting.dtype)
     compact_models.copy_(models.parameters, non_blocking=True)
     (places,) = placed(buffers, "places of models", [compact(around.layout, counts, models.parameters.shape[1])])
-    weights.move(Packed(compact_models.view(-1), places), ways.packed, None, rounds=True)
-    largest = torch.tensor([min(len(own), setting.batch) for own in samples])
-    products.prepare(network, counts, largest, ways.host)
+    (counts_there,) = buffers.put("counts of models", [models.counts.to("cpu", torch.int32)])
+    weights.move(Packed(compact_models.view(-1), places), ways.packed, None, counts_there, rounds=True)
+    products.prepare(network, counts, setting.batch, setting.trains)
 
     most, batch = max(map(len, samples), default=0), setting.batch
     steps = -(-most // batch)
@@ -50,7 +50,7 @@ def evaluate(
     losses = torch.zeros(len(samples), dtype=torch.float64, device=buffers.device)
     wide = -(-network.classes // PAD) * PAD  # classes are never thinned: all models' logits lie at one distance
     for step in range(steps):
-        products.gather(images.data, images.line, rows[step], real[step], ways.arenas[0])
+        products.gather(images.data, images.table, rows[step], real[step], ways.arenas[0])
         ways.forward(real[step], None)
         logits = ways.logits.data[: hits[step].numel() * wide].view(*hits[step].shape, wide)
         scores = logits[:, :, : network.classes].to(torch.promote_types(logits.dtype, torch.float32))

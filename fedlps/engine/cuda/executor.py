@@ -25,7 +25,7 @@ from fedlps.engine.cuda.serving import launches_for
 from fedlps.engine.cuda.terms import learns, segment_of
 from fedlps.engine.cuda.terms import why_not as why_not_plan
 from fedlps.engine.one_thread import one_thread
-from fedlps.engine.plan import Job, Plan
+from fedlps.engine.plan import Job, Learned, Plan
 from fedlps.engine.result import Evaluation, LocalResult, Part, Samples, Submodels
 from fedlps.errors import InputError
 from fedlps.program import Program
@@ -37,9 +37,10 @@ BATCH = 256  # samples of a model evaluated at once, where that is free
 class CudaExecutor:
     """Runs the plans that `terms.why_not` has nothing against, as `reference` defines them.
 
-    device: on another than a GPU definitions take the kernels' place. precision: of the products' operands. memory:
-    bytes that a cohort may take; one that takes more is trained in consecutive parts, with the same bits; None: nearly
-    all that is free. Raises ValueError for a program that `network.why_not` speaks of, and for a plan with other terms.
+    device: on another than a GPU definitions take the kernels' place. precision: of the products' operands. batch: the
+    largest that will come; kernels split their sums by it, so that a client's bits do not depend on others' batches.
+    memory: bytes that a cohort may take; one that takes more is trained in consecutive parts, with the same bits; None:
+    nearly all that is free. Raises ValueError for a program that `network.why_not` speaks of, and for a plan with other terms.
     """
 
     name = "cuda"
@@ -52,6 +53,7 @@ class CudaExecutor:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cuda",
         precision: Precision = "fp32",
+        batch: int = 1,
         evaluation_batch: int = 200,
         memory: int | None = None,
         launches: Launches | None = None,
@@ -62,10 +64,12 @@ class CudaExecutor:
         self.program, self.layout, self.network = program, program.layout(), network(program)
         self.device, self.dtype = torch.device(device), dtype
         self.store = torch.bfloat16 if precision == "bf16" else dtype
-        self.evaluation_batch, self.memory = evaluation_batch, memory
+        self.batch, self.evaluation_batch, self.memory = batch, evaluation_batch, memory
         self.images = ImageStore(samples, program.input_shape, dtype, self.device)
         self.buffers, self.graphs = Buffers(self.device), Graphs(self.device)
         products, self.weights = launches or launches_for(self.layout, precision, self.device)
+        self._whole = torch.tensor([program.counts(1)], dtype=torch.int64).reshape(1, -1)
+        self._lists: dict[tuple[int, bool], int] = {}
         self.around = Surroundings(self.network, self.layout, products, self.buffers)
 
     def train(self, global_parameters: torch.Tensor, plan: Plan, cohort: Cohort) -> LocalResult:
@@ -106,13 +110,14 @@ class CudaExecutor:
         """What a plan asks for beside counts. Of the whole plan: the parts of a cohort are trained alike."""
         steps = max([1, *map(len, batches)])
         return Setting(
-            batch=max([1, *(len(one) for own in batches for one in own)]),
+            batch=max([self.batch, *(len(one) for own in batches for one in own)]),
             steps=1 << (steps - 1).bit_length(),  # so that rounds of nearly as many steps replay the same graph
             dtype=self.dtype,
             store=self.store,
             transposed=self.store != torch.bfloat16,
             momentum=any(segment_of(job).momentum for job in plan.jobs),
             learned=learns(plan),
+            gated=any(isinstance(job.hold.units, Learned) and job.hold.units.kappa != 0 for job in plan.jobs),
             scaled=any(job.scale is not None for job in plan.jobs),
             history="kept" in plan.probes,
             pulls=max((len(job.pulls) for job in plan.jobs), default=0),
@@ -130,16 +135,22 @@ class CudaExecutor:
     def _parts(self, counts: torch.Tensor, setting: Setting) -> list[slice]:
         budget = self.budget()
         left = None if budget is None else max(budget - capacity.shared_bytes(self.layout, setting), 0)
-        return capacity.parts(capacity.client_bytes(self.network, self.layout, counts, setting), left)
+        return capacity.parts(self._bytes(counts, setting), left)
+
+    def _bytes(self, counts: torch.Tensor, setting: Setting) -> torch.Tensor:
+        """(C,), what each client takes. Lists for launches are counted as those of the whole model."""
+        key = setting.batch, setting.trains
+        if key not in self._lists:
+            self._lists[key] = self.around.products.bytes(self.network, self._whole, *key)
+        return capacity.client_bytes(self.network, self.layout, counts, setting) + self._lists[key]
 
     def _room(self, clients: int, setting: Setting) -> dict[str, int]:
         """Entries of the buffers that serve any counts, if the budget has room for them; else nothing to spare."""
-        whole = torch.tensor([self.program.counts(1)], dtype=torch.int64).reshape(1, -1)
-        each = int(capacity.client_bytes(self.network, self.layout, whole, setting))
+        each = int(self._bytes(self._whole, setting))
         budget = self.budget()
         if budget is None or clients * each + capacity.shared_bytes(self.layout, setting) > budget:
             return {}
-        found = capacity.needs(self.network, self.layout, whole, setting)
+        found = capacity.needs(self.network, self.layout, self._whole, setting)
         return {name: clients * int(need.entries) for name, need in found.items()}
 
     @contextmanager

@@ -16,12 +16,12 @@ from fedlps.engine.result import Part, Samples
 
 @dataclass(frozen=True)
 class Images:
-    """data: (n, channels, height, width), bytes or values; line: (channels, 2), the slope and start that make inputs of
-    them. labels: (n,) on the host, where the tables of steps are made.
+    """data: (n, channels, height, width), bytes or values; table: (channels, 256), the values of bytes, else None.
+    labels: (n,) on the host, where the tables of steps are made.
     """
 
     data: torch.Tensor
-    line: torch.Tensor
+    table: torch.Tensor | None
     labels: NDArray[numpy.int64]
 
 
@@ -35,15 +35,15 @@ class ImageStore:
 
     def of(self, used: Iterable[Indices], part: Part) -> tuple[Images, Callable[[Indices], Indices]]:
         """Images of a part that hold the used samples."""
-        if isinstance(self.samples, ByteStore):
+        if isinstance(self.samples, ByteStore) and torch.from_numpy(self.samples.table).dtype == self.dtype:
             if part not in self._bytes:
                 held = self.samples.parts[part]
-                line = torch.from_numpy(self.samples.line).to(self.device, self.dtype)
-                self._bytes[part] = Images(torch.from_numpy(held.images).to(self.device), line, held.labels)
+                table = torch.tensor(self.samples.table, device=self.device)
+                self._bytes[part] = Images(torch.tensor(held.images, device=self.device), table, held.labels)
             return self._bytes[part], lambda indices: indices
         known = numpy.unique(numpy.concatenate([numpy.zeros(0, dtype=numpy.int64), *used]))
         inputs, labels = self.samples.batch(known, part)
         values = torch.from_numpy(numpy.ascontiguousarray(inputs)).reshape(-1, *self.shape)
-        same = torch.tensor([[1.0, 0.0]] * self.shape[0], dtype=self.dtype, device=self.device)
-        images = Images(values.to(self.device, self.dtype), same, labels)
-        return images, lambda indices: numpy.searchsorted(known, indices)
+        return Images(values.to(self.device, self.dtype), None, labels), lambda indices: numpy.searchsorted(
+            known, indices
+        )

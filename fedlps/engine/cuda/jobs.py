@@ -58,12 +58,12 @@ def load(
             row.copy_(job.start, non_blocking=True)
     velocity = memory.take("velocity")[: masters.numel()].view_as(masters) if setting.momentum else None
     segments = [segment_of(job) for job in jobs]
-    rates = [[getattr(one, field.name) for one in segments] for field in fields(Rates)]
+    numbers = [[getattr(one, field.name) for one in segments] for field in fields(Rates)]
     kappa = [job.hold.units.kappa if isinstance(job.hold.units, Learned) else 0.0 for job in jobs]
-    numbers = buffers.put(
+    lr, momentum, decay, clip, kappas, scale, coefficients, redundancy = buffers.put(
         "numbers",
         [
-            *(torch.tensor(one, dtype=dtype) for one in (*rates, kappa)),
+            *(torch.tensor(one, dtype=dtype) for one in (*numbers, kappa)),
             torch.tensor([job.scale or (1.0,) * groups for job in jobs], dtype=dtype).reshape(clients, groups).T,
             torch.tensor([_coefficients(job, layout) for job in jobs], dtype=dtype).reshape(clients, groups),
             torch.stack([_redundancy(job, layout, dtype) for job in jobs]),
@@ -74,14 +74,15 @@ def load(
     learning = None
     if setting.learned:
         sums, dropped = (buffers.shaped(name, (clients, units), dtype).zero_() for name in ("sums", "dropped"))
-        changed = buffers.shaped("changed", (clients,), torch.int32)
-        learning = Learning(numbers[7], numbers[6], numbers[4], sums, dropped, changed)
+        changed = buffers.shaped("changed", (clients, groups), torch.int32)
+        gates = buffers.shaped("gates", (clients, units), dtype) if setting.gated else None
+        learning = Learning(redundancy, coefficients, kappas, gates, sums, dropped, changed)
         weights.unit_abs_sum(masters, sums)
-        weights.select_units(learning, counts, torch.ones_like(changed), kept)
+        weights.select_units(learning, counts, torch.ones_like(lr, dtype=torch.int32), kept)
         changed.fill_(1)
-    scale = numbers[5] if setting.scaled else None
     pulls = _pulls(jobs, layout, setting, buffers) if setting.pulls else None
-    return State(masters, velocity, kept, counts, Rates(*numbers[:4]), pulls, scale, learning)
+    rates = Rates(lr, momentum, decay, clip)
+    return State(masters, velocity, kept, counts, rates, pulls, scale if setting.scaled else None, learning)
 
 
 def _pulls(jobs: Sequence[Job], layout: Layout, setting: Setting, buffers: Buffers) -> Pulls:

@@ -83,13 +83,15 @@ class Pulls:
 class Learning:
     """How redundancies (C, U) are learned. coefficients: (C, G), c of the specification's section 4; 0: not learned.
 
-    kappa: (C,). sums: (C, U), a(w) of the masters. dropped: (C, U), of each kept unit's sum what lies in columns that
-    are not kept. changed: (C,) int32, whether the selection differs from that of the step before.
+    kappa: (C,). gates: (C, U), the gates' gradients t where some kappa is not 0, else None. sums: (C, U), a(w) of the
+    masters. dropped: (C, U), of each kept unit's sum what lies in columns that are not kept. changed: (C, G) int32,
+    whether the selection differs from that of the step before.
     """
 
     redundancy: torch.Tensor
     coefficients: torch.Tensor
     kappa: torch.Tensor
+    gates: torch.Tensor | None
     sums: torch.Tensor
     dropped: torch.Tensor
     changed: torch.Tensor
@@ -110,21 +112,18 @@ class Weights(Protocol):
         """Of clients that are alive, (C,) int32, the counts smallest redundancies; and which selections changed."""
         ...
 
-    def move(self, source: Packed, target: Packed, kept: torch.Tensor | None, *, rounds: bool) -> None:
+    def move(
+        self, source: Packed, target: Packed, kept: torch.Tensor | None, counts: torch.Tensor, *, rounds: bool
+    ) -> None:
         """Entries of source to target. kept: where the source holds all. rounds: to what products multiply."""
         ...
 
-    def importance_step(
-        self,
-        learning: Learning,
-        masters: torch.Tensor,
-        gradient: Packed,
-        kept: torch.Tensor,
-        rates: Rates,
-        samples: torch.Tensor,
-        broken: torch.Tensor,
-    ) -> None:
-        """One step of the redundancies; broken: (C,) int32, set where one becomes non-finite."""
+    def gate_gradient(self, masters: torch.Tensor, gradient: Packed, kept: torch.Tensor, gates: torch.Tensor) -> None:
+        """Of kept units, the sum of w g over scale and shift, of a layer without norm over row and bias; else 0."""
+        ...
+
+    def importance_step(self, learning: Learning, rates: Rates, samples: torch.Tensor, broken: torch.Tensor) -> None:
+        """One step of the redundancies; broken: (C,) int32, set where one becomes non-finite, never read."""
         ...
 
     def scatter_update(
@@ -132,6 +131,7 @@ class Weights(Protocol):
         masters: torch.Tensor,
         gradient: Packed,
         kept: torch.Tensor,
+        counts: torch.Tensor,
         pulls: Pulls | None,
         rates: Rates,
         velocity: torch.Tensor | None,
@@ -146,18 +146,28 @@ class Weights(Protocol):
 class Products(Protocol):
     """Kernels over activations. scale: (C,), what the biased outputs of a product are multiplied by, or None."""
 
-    def prepare(self, network: Network, counts: torch.Tensor, batches: torch.Tensor, packed: Places) -> int:
+    def prepare(self, network: Network, counts: torch.Tensor, batch: int, trains: bool) -> None:
         """Once a round, on the host: what launches want to know beside their arguments, such as lists of tiles.
 
-        counts: (C, G), batches: (C,), each client's largest batch, and packed on the CPU. Returns how often the
-        memory of such things has moved: captured launches serve while it has not.
+        counts: (C, G) int64 on the CPU. batch: N. trains: whether gradients are wanted too.
         """
         ...
 
+    def bytes(self, network: Network, counts: torch.Tensor, batch: int, trains: bool) -> int:
+        """What `prepare` takes on the device for these clients, at most."""
+        ...
+
     def gather(
-        self, images: torch.Tensor, line: torch.Tensor, indices: torch.Tensor, samples: torch.Tensor, outputs: Arena
+        self,
+        images: torch.Tensor,
+        table: torch.Tensor | None,
+        indices: torch.Tensor,
+        samples: torch.Tensor,
+        outputs: Arena,
     ) -> None:
-        """slope * image + start. images: (n, channels, height, width); line: (channels, 2); indices: (C, N)."""
+        """Batches. images: (n, channels, height, width), bytes that table (channels, 256) says the values of, or
+        values; indices: (C, N).
+        """
         ...
 
     def forward(

@@ -45,9 +45,8 @@ class Round:
         history = self.layout.units if setting.history else 0
         self.clock = Clock(around.buffers, *_tables(batches, images, setting), setting.dtype, history)
         self.clock.broken.copy_(~_finite(self.state.masters, all(job.start is None for job in jobs)))
-        largest = torch.tensor([max(map(len, own), default=0) for own in batches])
-        moved = self.products.prepare(around.network, self.counts, largest, self.ways.host)
-        self.stamp = around.buffers.generation, moved
+        self.products.prepare(around.network, self.counts, setting.batch, setting.trains)
+        self.stamp = around.buffers.generation  # of the addresses that a captured step holds
         self.key = setting, len(jobs)
 
     def step(self) -> None:
@@ -56,19 +55,21 @@ class Round:
         clock.begin(state.kept)
         if state.learning is not None:
             weights.dropped_sums(state.masters, state.kept, state.counts, state.learning)
-        weights.move(self.masters, ways.packed, state.kept, rounds=True)
+        weights.move(self.masters, ways.packed, state.kept, state.counts, rounds=True)
         if ways.backward_packed is not ways.packed:
-            weights.move(self.masters, ways.backward_packed, state.kept, rounds=True)
-        self.products.gather(self.images.data, self.images.line, clock.now_indices, clock.samples, ways.arenas[0])
+            weights.move(self.masters, ways.backward_packed, state.kept, state.counts, rounds=True)
+        self.products.gather(self.images.data, self.images.table, clock.now_indices, clock.samples, ways.arenas[0])
         ways.forward(clock.samples, state.scale)
         answers = clock.now_losses, clock.now_hits
         self.products.loss(ways.logits, clock.now_labels, clock.samples, ways.logits_gradient, *answers)
         ways.backward(clock.samples, state.scale)
-        selected = state.masters, ways.gradient, state.kept
-        if state.learning is not None:  # goes by the parameters of before the update
-            weights.importance_step(state.learning, *selected, state.rates, clock.samples, clock.broken)
-        optimised = state.pulls, state.rates, state.velocity, state.learning, clock.samples, clock.broken
-        weights.scatter_update(*selected, *optimised)
+        active = clock.samples, clock.broken
+        if state.learning is not None:  # goes by the parameters and sums of before the update
+            if state.learning.gates is not None:
+                weights.gate_gradient(state.masters, ways.gradient, state.kept, state.learning.gates)
+            weights.importance_step(state.learning, state.rates, *active)
+        optimised = state.pulls, state.rates, state.velocity, state.learning
+        weights.scatter_update(state.masters, ways.gradient, state.kept, state.counts, *optimised, *active)
         clock.advance()
         if state.learning is not None:
             weights.select_units(state.learning, state.counts, clock.alive, state.kept)
@@ -76,7 +77,7 @@ class Round:
     def compact(self) -> tuple[torch.Tensor, list[int]]:
         """The kept entries of all clients behind one another, and how many each has. In the gradients' memory."""
         data = self.ways.gradient.data
-        self.weights.move(self.masters, Packed(data, self._compact), self.state.kept, rounds=False)
+        self.weights.move(self.masters, Packed(data, self._compact), self.state.kept, self.state.counts, rounds=False)
         return data, self.layout.compact_sizes(self.counts).tolist()
 
     def redundancy(self) -> torch.Tensor:

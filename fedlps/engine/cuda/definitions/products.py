@@ -10,7 +10,7 @@ from fedlps.engine.cuda.launches import Chain, Norm, Packed, Precision, Window
 from fedlps.engine.cuda.network import Network
 from fedlps_kernels.arena import Arena
 from fedlps_kernels.layout import Layout
-from fedlps_kernels.places import Places
+from fedlps_kernels.places import PAD
 
 
 class DefinedProducts:
@@ -19,18 +19,28 @@ class DefinedProducts:
     def __init__(self, layout: Layout, precision: Precision) -> None:
         self.layout, self.precision = layout, precision
 
-    def prepare(self, network: Network, counts: torch.Tensor, batches: torch.Tensor, packed: Places) -> int:
+    def prepare(self, network: Network, counts: torch.Tensor, batch: int, trains: bool) -> None:
         """Nothing: counts are read where they are needed."""
+
+    def bytes(self, network: Network, counts: torch.Tensor, batch: int, trains: bool) -> int:
+        """None."""
         return 0
 
     def gather(
-        self, images: torch.Tensor, line: torch.Tensor, indices: torch.Tensor, samples: torch.Tensor, outputs: Arena
+        self,
+        images: torch.Tensor,
+        table: torch.Tensor | None,
+        indices: torch.Tensor,
+        samples: torch.Tensor,
+        outputs: Arena,
     ) -> None:
-        """Bytes or values become inputs."""
-        for client, size in enumerate(samples.tolist()):
-            if size:
-                values = images[indices[client, :size]].to(line.dtype)
-                self._write(outputs, client, values * line[:, :1, None] + line[:, 1:, None])
+        """Of all clients at once: the sample's channels are never thinned."""
+        values = images[indices]
+        if table is not None:
+            values = torch.stack([of[values[:, :, number].long()] for number, of in enumerate(table)], dim=2)
+        wide = -(-values.shape[2] // PAD) * PAD
+        place = outputs.data[: values[:, :, 0].numel() * wide].view(*values.shape[:2], *values.shape[3:], wide)
+        place[..., : values.shape[2]] = rounded(values, self.precision).permute(0, 1, 3, 4, 2)
 
     def forward(
         self,
@@ -193,9 +203,9 @@ def _scaled(gradient: torch.Tensor, scale: torch.Tensor | None, client: int) -> 
 
 
 def _vectors(norm: Norm, client: int) -> tuple[torch.Tensor, torch.Tensor]:
-    _, scale, shift = vectors(norm.weights.data, norm.weights.places, norm.layer, client)
-    assert scale is not None and shift is not None
-    return computed(scale), computed(shift)
+    _, *own = vectors(norm.weights.data, norm.weights.places, norm.layer, client)
+    scale, shift = (computed(vector) for vector in own if vector is not None)
+    return scale, shift
 
 
 def _statistics(norm: Norm, client: int, channels: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -25,7 +25,7 @@ class DefinedWeights:
 
     def dropped_sums(self, masters: torch.Tensor, kept: torch.Tensor, counts: torch.Tensor, learning: Learning) -> None:
         """Of kept rows, the columns that are not kept."""
-        for client in learning.changed.nonzero()[:, 0].tolist():
+        for client in learning.changed.any(dim=1).nonzero()[:, 0].tolist():
             for units, rows, columns in self._kept_rows(masters, kept, client):
                 outside = torch.ones(rows.shape[1], dtype=torch.bool, device=rows.device)
                 outside[columns] = False
@@ -36,10 +36,13 @@ class DefinedWeights:
         learning.changed.zero_()
         for client in alive.nonzero()[:, 0].tolist():
             now = select_units(-learning.redundancy[client, None], counts[client, None], self.layout.groups)[0]
-            learning.changed[client] = not torch.equal(now, kept[client])
+            for group, (first, last) in enumerate(pairwise(self.layout.groups.tolist())):
+                learning.changed[client, group] = not torch.equal(now[first:last], kept[client, first:last])
             kept[client] = now
 
-    def move(self, source: Packed, target: Packed, kept: torch.Tensor | None, *, rounds: bool) -> None:
+    def move(
+        self, source: Packed, target: Packed, kept: torch.Tensor | None, counts: torch.Tensor, *, rounds: bool
+    ) -> None:
         """Layer by layer."""
         precision = self.precision if rounds else "fp32"
         for client in range(len(target.places.weight)):
@@ -55,26 +58,22 @@ class DefinedWeights:
                     if vector is not None and to is not None:
                         to.copy_(vector if rows is None else vector[rows])
 
-    def importance_step(
-        self,
-        learning: Learning,
-        masters: torch.Tensor,
-        gradient: Packed,
-        kept: torch.Tensor,
-        rates: Rates,
-        samples: torch.Tensor,
-        broken: torch.Tensor,
-    ) -> None:
+    def gate_gradient(self, masters: torch.Tensor, gradient: Packed, kept: torch.Tensor, gates: torch.Tensor) -> None:
+        """Client after client."""
+        gates.zero_()
+        for client, t in enumerate(gates):
+            self._gate_gradient(masters, gradient, kept, client, t)
+
+    def importance_step(self, learning: Learning, rates: Rates, samples: torch.Tensor, broken: torch.Tensor) -> None:
         """Section 4, step 2."""
-        sizes = self.layout.groups.diff().to(masters.device)
+        sizes = self.layout.groups.diff().to(samples.device)
         c = learning.coefficients.repeat_interleave(sizes, dim=1)
         for client in samples.nonzero()[:, 0].tolist():
             d, a = learning.redundancy[client], learning.sums[client]
-            t = torch.zeros_like(d)
-            if learning.kappa[client]:
-                self._gate_gradient(masters, gradient, kept, client, t)
-            slope = c[client] * (d - torch.sigmoid(-a)) - learning.kappa[client] * t
-            learning.redundancy[client] = torch.where(c[client] != 0, d - rates.lr[client] * slope, d)
+            slope = c[client] * (d - torch.sigmoid(-a))
+            if learning.gates is not None and learning.kappa[client]:
+                slope = slope - learning.kappa[client] * learning.gates[client]
+            learning.redundancy[client] = d - rates.lr[client] * slope
             broken[client] |= not bool(learning.redundancy[client].isfinite().all())
 
     def scatter_update(
@@ -82,6 +81,7 @@ class DefinedWeights:
         masters: torch.Tensor,
         gradient: Packed,
         kept: torch.Tensor,
+        counts: torch.Tensor,
         pulls: Pulls | None,
         rates: Rates,
         velocity: torch.Tensor | None,
@@ -91,9 +91,7 @@ class DefinedWeights:
     ) -> None:
         """Section 4, step 3."""
         for client in samples.nonzero()[:, 0].tolist():
-            edges = pairwise(self.layout.groups.tolist())
-            counts = torch.tensor([int((kept[client, first:last] >= 0).sum()) for first, last in edges])
-            entries = self.layout.entries(kept[client], counts).to(masters.device)
+            entries = self.layout.entries(kept[client], counts[client]).to(masters.device)
             w = masters[client, entries]
             q = gradient.data[positions(gradient.places, self.layout, client)]
             if pulls is not None:
