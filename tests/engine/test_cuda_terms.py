@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy
 import pytest
 import torch
 
@@ -153,22 +154,19 @@ def test_models_that_no_launches_are_made_of_are_named() -> None:
     assert why_not(derive(unknown, (3,))).startswith("the model is no chain, ")
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_precisions_stay_near_the_definition(dtype: torch.dtype) -> None:
-    """One step with rounded operands is wrong by what they drop, and by that at least."""
-    allowed = {"fp32": 1e-5, "tf32": 3e-3, "bf16": 5e-2} if dtype == torch.float32 else {"fp32": TOLERANCE}
-    for precision, tolerance in allowed.items():
-        setting = beside(Setting.of(normed, dtype), precision=precision)
+@pytest.mark.parametrize(("precision", "least", "most"), [("fp32", 0, 1e-6), ("tf32", 1e-4, 1e-3), ("bf16", 1e-3, 5e-3)])
+def test_a_step_is_wrong_by_what_its_operands_drop(precision, least: float, most: float) -> None:
+    """Relative, of what the step changes; the median, for a window's maximum may lie elsewhere now and then."""
+    setting = beside(Setting.of(plain, torch.float32), precision=precision)
+    errors = []
+    for seed in range(5):
+        start = start_of(setting.program, seed, torch.float32)
         jobs = tuple(Job(client, setting.units(0.6, client), (Segment(0.05, steps=1),)) for client in range(3))
         plan = Plan(jobs, frozenset({"parameters"}))
-        got, want = (
-            torch.stack(executor.train(setting.start, plan, setting.cohort).probes["parameters"]) - setting.start
-            for executor in (setting.engine, setting.reference)
-        )
-        error = float((got - want).norm() / want.norm())
-        print(precision, error)
-        assert error < tolerance, precision
-        assert precision == "fp32" or error > tolerance / 1000, precision
+        results = (executor.train(start, plan, setting.cohort) for executor in (setting.engine, setting.reference))
+        got, want = (torch.stack(result.probes["parameters"]) - start for result in results)
+        errors += ((got - want).norm(dim=1) / want.norm(dim=1)).tolist()
+    assert least <= numpy.median(errors) <= most
 
 
 def test_the_start_is_one_of_its_own(setting: Setting) -> None:
