@@ -113,7 +113,9 @@ def test_a_gpu_without_room_names_the_key(setting: Setting, monkeypatch) -> None
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
 
     monkeypatch.setattr(engine.graphs, "run", full)
-    with pytest.raises(InputError, match=r"^memory: got 1000000000 bytes, for which the GPU has no room; allowed: less$"):
+    with pytest.raises(
+        InputError, match=r"^memory: got 1000000000 bytes, for which the GPU has no room; allowed: less$"
+    ):
         engine.train(setting.start, plan, cohort)
     assert engine.buffers.bytes == 0
     monkeypatch.undo()

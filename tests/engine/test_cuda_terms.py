@@ -34,7 +34,9 @@ def learned(kappa: float, strength: float, reduction: str) -> Term:
     """From redundancies so close to each other that most steps change the selection."""
 
     def term(setting: Setting, job: Job) -> Job:
-        d = 0.3 + 1e-3 * torch.randn(setting.program.units, dtype=torch.float64, generator=torch.manual_seed(job.client))
+        d = 0.3 + 1e-3 * torch.randn(
+            setting.program.units, dtype=torch.float64, generator=torch.manual_seed(job.client)
+        )
         return replace(job, hold=Hold(job.hold.counts, Learned(d, strength, kappa, reduction)))
 
     return term
@@ -154,7 +156,9 @@ def test_models_that_no_launches_are_made_of_are_named() -> None:
     assert why_not(derive(unknown, (3,))).startswith("the model is no chain, ")
 
 
-@pytest.mark.parametrize(("precision", "least", "most"), [("fp32", 0, 1e-6), ("tf32", 1e-4, 1e-3), ("bf16", 1e-3, 5e-3)])
+@pytest.mark.parametrize(
+    ("precision", "least", "most"), [("fp32", 0, 1e-6), ("tf32", 1e-4, 1e-3), ("bf16", 1e-3, 5e-3)]
+)
 def test_a_step_is_wrong_by_what_its_operands_drop(precision, least: float, most: float) -> None:
     """Relative, of what the step changes; the median, for a window's maximum may lie elsewhere now and then."""
     setting = beside(Setting.of(plain, torch.float32), precision=precision)
