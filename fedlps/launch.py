@@ -19,6 +19,7 @@ from torch import nn
 
 from fedlps import __version__, data, models
 from fedlps.engine import executors
+from fedlps.engine.cuda import presence
 from fedlps.errors import InputError
 from fedlps.interruption import InterruptedTraining, Interruption
 from fedlps.methods import METHODS
@@ -142,6 +143,8 @@ def prepare(
         raise InputError(f"model: has {program.classes} outputs, but {dataset.name} has {dataset.classes} classes")
     executor, why = executors.choose(_request(config), program, module, data.SampleStore(dataset))
     versions = _versions(dataset, program, module)
+    if executor.name == "cuda":
+        versions["gpu"] = presence.hardware()
     difference = streams_reproduce()
     notes = [f"{dataset.name} in part, {dataset.extent}; {why}" if dataset.extent else why]
     notes += [f"such a run cannot be resumed exactly: {difference}"] if difference else []
@@ -211,7 +214,9 @@ def _method(config: Config) -> Method:
 
 def _request(config: Config) -> executors.Request:
     threads = None if config.threads == "all" else config.threads
-    return executors.Request(config.executor, config.device, config.precision, config.evaluation.batch, threads)
+    memory = None if config.memory == "auto" else config.memory
+    wanted = (config.executor, config.device, config.precision, config.evaluation.batch)
+    return executors.Request(*wanted, threads, memory, config.batch)
 
 
 def _module(config: Config, model: nn.Module | None, dataset: data.Dataset) -> nn.Module:

@@ -87,6 +87,7 @@ def _computing() -> Iterator[Finding]:
     import torch
 
     from fedlps.engine import executors
+    from fedlps.engine.cuda import presence
     from fedlps.run.config import Config
     from fedlps.run.values import literals
     from fedlps.stream_check import streams_reproduce
@@ -97,7 +98,8 @@ def _computing() -> Iterator[Finding]:
         yield Finding("native", f"does not serve: {native.why_not()}")
     else:
         yield Finding("native", f"{module.isa()} in use, available: {', '.join(module.available_isas())}")
-    yield Finding("cuda", f"not used: {executors.no_cuda()}")
+    why = presence.why_not()
+    yield Finding("cuda", f"{presence.versions()}; {f'not used: {why}' if why else 'used'}")
     serving: dict[str, list[str]] = {}
     for backend in backends():
         text = f"on the cpu {backend.cpu}, on cuda {backend.cuda}"

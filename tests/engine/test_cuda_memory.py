@@ -77,8 +77,11 @@ def test_parts_are_consecutive_and_as_large_as_fits() -> None:
     assert capacity.parts(each, 7) == [slice(0, 3), slice(3, 4), slice(4, 6)]
     assert capacity.parts(each, 8) == [slice(0, 3), slice(3, 4), slice(4, 6)]
     assert capacity.parts(each[:0], 1) == []
-    with pytest.raises(InputError, match=r"^memory: got 6 bytes .* one client takes 7; allowed: memory= at least"):
+    with pytest.raises(
+        InputError, match=r"^memory: got 6 bytes, but one client takes 7 of a GPU; allowed: so many at least, or auto$"
+    ):
         capacity.parts(each, 6)
+    assert capacity.parts(each, 8, shared=1) == [slice(0, 3), slice(3, 4), slice(4, 6)]
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -101,7 +104,9 @@ def test_a_cohort_in_parts_has_the_same_bits(setting: Setting, seed: int) -> Non
 
 def test_one_client_that_is_too_large_names_the_key(setting: Setting) -> None:
     plan, cohort = drawn(setting, 1)
-    with pytest.raises(InputError, match=r"^memory: got \d+ bytes .* one client takes \d+; allowed: memory= at least"):
+    with pytest.raises(
+        InputError, match=r"^memory: got 10000 bytes, but one client takes \d+ of a GPU; allowed: so many"
+    ):
         beside(setting, memory=10_000).engine.train(setting.start, plan, cohort)
 
 

@@ -143,6 +143,16 @@ def test_other_terms_are_named(setting: Setting, name: str) -> None:
         setting.engine.train(setting.start, plan, setting.cohort)
 
 
+class Twisted(Segment):
+    """A term of a later version."""
+
+
+def test_unknown_terms_are_named(setting: Setting) -> None:
+    job = Job(0, setting.units(0.6), (Twisted(0.1),))
+    assert why_not_plan(Plan((job,))) == "the term Twisted"
+    assert why_not_plan(Plan((replace(job, hold=Hold((3,), "all"), segments=()),))) == "the units str"
+
+
 def test_other_probes_are_named() -> None:
     assert why_not_plan(Plan((), PROBES)) == ""
     assert why_not_plan(Plan((), frozenset({"kept", "gradients"}))) == "the probe gradients"

@@ -5,6 +5,7 @@ import pytest
 from fedlps import launch, stream_check
 from fedlps.cli import main
 from fedlps.data import cifar, idx
+from fedlps.engine.cuda import presence
 from fedlps.errors import InputError
 from fedlps.report.doctor import data_sets
 from tests.data import cifar_files
@@ -13,13 +14,17 @@ from tests.data.files import arrays, write
 
 def test_a_run_works_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
-    output = capsys.readouterr().out
+    output, why = capsys.readouterr().out, presence.why_not()
     lines = dict(line.split(": ", 1) for line in output.splitlines())
     for subject in ("fedlps", "python", "numpy", "torch", "sqlite", "cores", "memory", "native", "cuda", "mnist"):
         assert lines[subject]
     assert any("select_units" in subject for subject in lines)
     assert lines["executor reference"] == "runs here"
-    assert "not part of this version" in lines["executor cuda"]
+    refused = f"got cuda, but {why}; allowed here: auto, cpu, reference"
+    assert lines["executor cuda"] == (refused if why else "runs here")
+    assert "driver" in lines["cuda"]
+    assert "triton" in lines["cuda"]
+    assert why in lines["cuda"]
     assert lines["streams"] == "every recorded draw comes out"
     assert lines["run"].startswith("a round with four clients works")
     assert lines["result"] == "a run works here"

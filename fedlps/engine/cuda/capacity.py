@@ -91,22 +91,26 @@ def shared_bytes(layout: Layout, setting: Setting) -> int:
     return setting.references * layout.parameters * setting.dtype.itemsize
 
 
-def parts(each: torch.Tensor, budget: int | None) -> list[slice]:
-    """Consecutive clients whose bytes, (C,), stay within the budget. InputError where a single one's do not."""
+def parts(each: torch.Tensor, budget: int | None, shared: int = 0) -> list[slice]:
+    """Consecutive clients that fit into the budget, as many as do; None: all. each: (C,), their bytes; shared: beside.
+
+    InputError, which names `memory`, where a single client does not fit.
+    """
+    clients = len(each)
     if budget is None:
-        return [slice(0, len(each))] if len(each) else []
-    found, first, held = [], 0, 0
+        return [slice(0, clients)] if clients else []
+    found, first, held = [], 0, shared
     for client, own in enumerate(each.tolist()):
-        if own > budget:
+        if shared + own > budget:
             raise InputError(
-                f"memory: got {budget} bytes for the cohort's part of a GPU, but one client takes {own}; "
-                f"allowed: memory= at least so many, or a smaller batch"
+                f"memory: got {budget} bytes, but one client takes {shared + own} of a GPU; allowed: so many at least, "
+                f"or auto"
             )
         if held + own > budget:
             found.append(slice(first, client))
-            first, held = client, 0
+            first, held = client, shared
         held += own
-    return [*found, slice(first, len(each))] if len(each) else []
+    return [*found, slice(first, clients)] if clients else []
 
 
 def widest(network: Network) -> int:

@@ -40,7 +40,7 @@ class CudaExecutor:
     device: on another than a GPU definitions take the kernels' place. precision: of the products' operands. batch: the
     largest that will come; kernels split their sums by it, so that a client's bits do not depend on others' batches.
     memory: bytes that a cohort may take; one that takes more is trained in consecutive parts, with the same bits; None:
-    nearly all that is free. Raises ValueError for a program that `network.why_not` speaks of, and for a plan with other terms.
+    nearly all that is free. Raises ValueError for a program that `network.why_not` has something against.
     """
 
     name = "cuda"
@@ -73,7 +73,10 @@ class CudaExecutor:
         self.around = Surroundings(self.network, self.layout, products, self.buffers)
 
     def train(self, global_parameters: torch.Tensor, plan: Plan, cohort: Cohort) -> LocalResult:
-        """Run the plan's jobs. global_parameters: (P,). InputError, which names `memory`, where they do not fit."""
+        """Run the plan's jobs. global_parameters: (P,).
+
+        ValueError, one line, for a term that is not carried; InputError, naming `memory`, where a job does not fit.
+        """
         obstacle = why_not_plan(plan)
         if obstacle:
             raise ValueError(f"plan: the CUDA engine does not carry {obstacle}")
@@ -133,9 +136,8 @@ class CudaExecutor:
         return int(SHARE * (free + cached + self.buffers.bytes))
 
     def _parts(self, counts: torch.Tensor, setting: Setting) -> list[slice]:
-        budget = self.budget()
-        left = None if budget is None else max(budget - capacity.shared_bytes(self.layout, setting), 0)
-        return capacity.parts(self._bytes(counts, setting), left)
+        shared = capacity.shared_bytes(self.layout, setting)
+        return capacity.parts(self._bytes(counts, setting), self.budget(), shared)
 
     def _bytes(self, counts: torch.Tensor, setting: Setting) -> torch.Tensor:
         """(C,), what each client takes. Lists for launches are counted as those of the whole model."""

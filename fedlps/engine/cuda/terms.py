@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fedlps.engine.plan import Job, Learned, Pass, Plan, Segment
+import torch
+
+from fedlps.engine.plan import Hold, Job, Learned, Pass, Plan, Segment
 
 PROBES = frozenset({"kept", "losses", "parameters", "mask"})
 
@@ -26,6 +28,11 @@ def segment_of(job: Job) -> Segment:
 
 
 def _job(job: Job) -> str:
+    for term, known in ((job, Job), (job.hold, Hold), *((segment, Segment) for segment in job.segments)):
+        if type(term) is not known:
+            return f"the term {type(term).__name__}"
+    if not isinstance(job.hold.units, torch.Tensor | Learned):
+        return f"the units {type(job.hold.units).__name__}"
     if job.hold.mask is not None:
         return "a mask of weights"
     if job.hold.depth not in (None, 1):
