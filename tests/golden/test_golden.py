@@ -23,7 +23,7 @@ ANSWERS_IN_NPZ = ["aggregate_holders", "aggregate_residual", "init_norm"]
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
-@pytest.mark.parametrize("executor", ["reference", "cpu"])
+@pytest.mark.parametrize("executor", ["reference", "cpu", "cuda"])
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_case(path, executor, dtype):
     if reason := missing(executor):

@@ -18,7 +18,7 @@ from fedlps.recipe import download, objective
 from fedlps.trace import derive
 from fedlps_kernels import gather_weights, select_units
 from tests.golden.compare import close, exact
-from tests.golden.options import Options
+from tests.golden.options import Options, SkippedError
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ def run(case: Mapping[str, Any], arrays: Mapping[str, numpy.ndarray], options: O
     shape = tuple(case["model"]["input"])
     module = chain(shape, case["model"]["steps"])
     program = derive(module, shape)
-    samples = CaseSamples(options.cast(arrays["x"]).numpy(), arrays["y"])
+    samples = CaseSamples(options.cast(arrays["x"]).cpu().numpy(), arrays["y"])
     dtype = getattr(torch, options.dtype)
-    executor = _executor(options.executor, program, module, samples, dtype)
-    received = options.cast(arrays["params"])
-    job = _job(case, program, received, options.cast(arrays["redundancy"]))
+    executor = _executor(options, program, module, samples, dtype)
+    received = options.cast(arrays["params"]).cpu()
+    job = _job(case, program, received, options.cast(arrays["redundancy"]).cpu())
     batches = [numpy.array(batch, dtype=numpy.int64) for batch in case["batches"]]
     cohort = from_batches(numpy.array([0]), [batches], numpy.array([len(arrays["y"])]))
     result = executor.train(received, Plan((job,), frozenset({"kept", "losses", "parameters"})), cohort)
@@ -70,12 +70,23 @@ def run(case: Mapping[str, Any], arrays: Mapping[str, numpy.ndarray], options: O
     ]
 
 
-def _executor(name: str, program: Program, module: nn.Module, samples: CaseSamples, dtype: torch.dtype) -> Executor:
-    if name == "reference":
-        return ReferenceExecutor(program, module, samples, dtype=dtype)
-    from fedlps.engine.cpu import CpuExecutor  # only a build that has it is asked for it
+def _executor(
+    options: Options, program: Program, module: nn.Module, samples: CaseSamples, dtype: torch.dtype
+) -> Executor:
+    # only a build that has the others is asked for them
+    match options.executor:
+        case "cpu":
+            from fedlps.engine.cpu import CpuExecutor
 
-    return CpuExecutor(program, samples, dtype=dtype)
+            return CpuExecutor(program, samples, dtype=dtype)
+        case "cuda":
+            from fedlps.engine.cuda.executor import CudaExecutor
+            from fedlps.engine.cuda.network import why_not
+
+            if obstacle := why_not(program):
+                raise SkippedError(f"cuda does not run the model: {obstacle}")
+            return CudaExecutor(program, samples, dtype=dtype, device=options.device)
+    return ReferenceExecutor(program, module, samples, dtype=dtype)
 
 
 def _job(case: Mapping[str, Any], program: Program, received: torch.Tensor, redundancy: torch.Tensor) -> Job:
