@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import torch
 
 from fedlps.engine.cuda.network import Network
+from fedlps.engine.cuda.numbers import Numbers
 from fedlps.errors import InputError
 from fedlps_kernels.layout import Layout
 from fedlps_kernels.places import Places, packed, padded, transposed
 
-NUMBER = 8  # bytes of an index
+INDEX = 8  # bytes
+NOTHING = Numbers(0.0, 0.0, 0.0, (), None)
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class Setting:
     """What beside counts decides how much memory clients take. Part of what a captured graph holds for good.
 
     batch: N, the samples at once. steps: rows of the tables of steps. dtype: of masters, gradients and statistics;
-    store: of packs and activations. transposed: whether a second pack is made. pulls: K; references: R.
+    store: of packs and activations. transposed: whether a second pack is made. shared_pulls: of each pull of the
+    numbers, whether all clients have the same reference.
     """
 
     batch: int
@@ -28,13 +31,10 @@ class Setting:
     store: torch.dtype
     trains: bool = True
     transposed: bool = True
-    momentum: bool = False
-    learned: bool = False
-    gated: bool = False
+    numbers: Numbers = NOTHING
+    shared_pulls: tuple[bool, ...] = ()
     scaled: bool = False
     history: bool = False
-    pulls: int = 0
-    references: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,11 @@ def needs(network: Network, layout: Layout, counts: torch.Tensor, setting: Setti
     found["gradient"] = Need(packs, setting.dtype)
     if setting.transposed:
         found["transposed"] = Need(_of_each(transposed(layout, counts)), setting.store)
-    if setting.momentum:
+    if setting.numbers.momentum:
         found["velocity"] = Need(every * layout.parameters, setting.dtype)
+    for number, shared in enumerate(setting.shared_pulls):
+        first = (torch.arange(clients) == 0).to(torch.int64) if shared else every
+        found[f"references {number}"] = Need(first * layout.parameters, setting.dtype)
     return found
 
 
@@ -81,14 +84,9 @@ def client_bytes(network: Network, layout: Layout, counts: torch.Tensor, setting
     """(C,) int64, what each client adds: the buffers above, and a row of every table."""
     units = 4 * layout.units * setting.dtype.itemsize
     history = setting.steps * layout.units * 4 if setting.history else 0
-    rows = 2 * layout.table.numel() * NUMBER * 4 + units + history + setting.steps * 2 * NUMBER * (setting.batch + 1)
+    rows = 2 * layout.table.numel() * INDEX * 4 + units + history + setting.steps * 2 * INDEX * (setting.batch + 1)
     every = torch.full((len(counts),), rows, dtype=torch.int64)
     return sum((need.bytes for need in needs(network, layout, counts, setting).values()), every)
-
-
-def shared_bytes(layout: Layout, setting: Setting) -> int:
-    """What a part takes whoever is in it: the vectors that clients are pulled to."""
-    return setting.references * layout.parameters * setting.dtype.itemsize
 
 
 def parts(each: torch.Tensor, budget: int | None, shared: int = 0) -> list[slice]:

@@ -15,17 +15,18 @@ from fedlps.engine.cuda.capacity import Setting
 from fedlps.engine.cuda.evaluation import evaluate
 from fedlps.engine.cuda.graphs import Graphs
 from fedlps.engine.cuda.images import ImageStore
-from fedlps.engine.cuda.jobs import counts_of, references_of
+from fedlps.engine.cuda.jobs import counts_of, shared_pulls
 from fedlps.engine.cuda.launches import Launches, Precision
 from fedlps.engine.cuda.network import network, why_not
+from fedlps.engine.cuda.numbers import Numbers, alike
 from fedlps.engine.cuda.outcome import Outcome, join
 from fedlps.engine.cuda.propagation import Surroundings
 from fedlps.engine.cuda.round import Round
 from fedlps.engine.cuda.serving import launches_for
-from fedlps.engine.cuda.terms import learns, segment_of
+from fedlps.engine.cuda.terms import segment_of
 from fedlps.engine.cuda.terms import why_not as why_not_plan
 from fedlps.engine.one_thread import one_thread
-from fedlps.engine.plan import Job, Learned, Plan
+from fedlps.engine.plan import Job, Plan
 from fedlps.engine.result import Evaluation, LocalResult, Part, Samples, Submodels
 from fedlps.errors import InputError
 from fedlps.program import Program
@@ -83,16 +84,20 @@ class CudaExecutor:
         batches = [_batches(cohort, job) for job in plan.jobs]
         images, rows = self.images.of([one for own in batches for one in own], "train")
         placed = [[rows(one) for one in own] for own in batches]
-        setting = self.setting(plan, placed)
-        outcomes = []
+        outcomes, order = [], []
         with self._within_memory():
-            for part in self._parts(counts_of(plan.jobs, len(self.program.groups)), setting):
-                jobs, own = plan.jobs[part], placed[part]
-                room = self._room(len(jobs), setting)
-                round_ = Round(self.around, self.weights, setting, jobs, global_parameters, images, own, room)
-                self.graphs.run(round_.step, max(map(len, own)), round_.key, round_.stamp)
-                outcomes.append(Outcome.of(round_, plan))
-        return join(outcomes, plan, self.program, self.dtype)
+            for group in alike(plan.jobs):
+                setting = self.setting(plan, group, placed)
+                every = counts_of([plan.jobs[place] for place in group], len(self.program.groups))
+                for part in self._parts(every, setting):
+                    jobs, own = [plan.jobs[place] for place in group[part]], [placed[place] for place in group[part]]
+                    room = self._room(len(jobs), setting)
+                    round_ = Round(self.around, self.weights, setting, jobs, global_parameters, images, own, room)
+                    self.graphs.run(round_.step, max(map(len, own)), round_.key, round_.stamp)
+                    outcomes.append(Outcome.of(round_, plan))
+                order += group
+        result = join(outcomes, [plan.jobs[place] for place in order], plan, self.program, self.dtype)
+        return result if order == sorted(order) else result[numpy.argsort(order).tolist()]
 
     def evaluate(self, models: Submodels, samples: list[Indices], part: Part) -> Evaluation:
         """Run every model on its own samples; one with norms in batches of `evaluation_batch` consecutive ones."""
@@ -109,8 +114,9 @@ class CudaExecutor:
                 losses.append(found.losses)
         return Evaluation(hits, numpy.concatenate(losses))
 
-    def setting(self, plan: Plan, batches: list[list[Indices]]) -> Setting:
-        """What a plan asks for beside counts. Of the whole plan: the parts of a cohort are trained alike."""
+    def setting(self, plan: Plan, group: list[int], batches: list[list[Indices]]) -> Setting:
+        """What jobs that share their numbers ask for beside counts; as much of the whole plan, as parts are alike."""
+        jobs = [plan.jobs[place] for place in group]
         steps = max([1, *map(len, batches)])
         return Setting(
             batch=max([self.batch, *(len(one) for own in batches for one in own)]),
@@ -118,13 +124,10 @@ class CudaExecutor:
             dtype=self.dtype,
             store=self.store,
             transposed=self.store != torch.bfloat16,
-            momentum=any(segment_of(job).momentum for job in plan.jobs),
-            learned=learns(plan),
-            gated=any(isinstance(job.hold.units, Learned) and job.hold.units.kappa != 0 for job in plan.jobs),
-            scaled=any(job.scale is not None for job in plan.jobs),
+            numbers=Numbers.of(jobs[0]),
+            shared_pulls=shared_pulls(jobs),
+            scaled=any(job.scale is not None for job in jobs),
             history="kept" in plan.probes,
-            pulls=max((len(job.pulls) for job in plan.jobs), default=0),
-            references=len(references_of(plan.jobs)),
         )
 
     def budget(self) -> int | None:
@@ -136,8 +139,11 @@ class CudaExecutor:
         return int(SHARE * (free + cached + self.buffers.bytes))
 
     def _parts(self, counts: torch.Tensor, setting: Setting) -> list[slice]:
-        shared = capacity.shared_bytes(self.layout, setting)
-        return capacity.parts(self._bytes(counts, setting), self.budget(), shared)
+        """Each has the vectors that clients share once, which `client_bytes` counts for the first."""
+        shared = sum(setting.shared_pulls) * self.layout.parameters * setting.dtype.itemsize
+        each = self._bytes(counts, setting)
+        each[:1] -= shared
+        return capacity.parts(each, self.budget(), shared)
 
     def _bytes(self, counts: torch.Tensor, setting: Setting) -> torch.Tensor:
         """(C,), what each client takes. Lists for launches are counted as those of the whole model."""
@@ -148,9 +154,8 @@ class CudaExecutor:
 
     def _room(self, clients: int, setting: Setting) -> dict[str, int]:
         """Entries of the buffers that serve any counts, if the budget has room for them; else nothing to spare."""
-        each = int(self._bytes(self._whole, setting))
         budget = self.budget()
-        if budget is None or clients * each + capacity.shared_bytes(self.layout, setting) > budget:
+        if budget is None or clients * int(self._bytes(self._whole, setting)) > budget:
             return {}
         found = capacity.needs(self.network, self.layout, self._whole, setting)
         return {name: clients * int(need.entries) for name, need in found.items()}

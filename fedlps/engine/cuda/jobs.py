@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 
-from fedlps.engine.cuda.buffers import Buffers
 from fedlps.engine.cuda.capacity import Setting
-from fedlps.engine.cuda.launches import Learning, Pulls, Rates, Weights
+from fedlps.engine.cuda.launches import Learning, Pull, Rates, Weights
 from fedlps.engine.cuda.propagation import Memory
 from fedlps.engine.cuda.terms import segment_of
 from fedlps.engine.plan import Job, Learned
@@ -25,7 +24,7 @@ class State:
     kept: torch.Tensor
     counts: torch.Tensor
     rates: Rates
-    pulls: Pulls | None
+    pulls: list[Pull]
     scale: torch.Tensor | None
     learning: Learning | None
 
@@ -35,90 +34,61 @@ def counts_of(jobs: Sequence[Job], groups: int) -> torch.Tensor:
     return torch.tensor([job.hold.counts for job in jobs], dtype=torch.int64).reshape(len(jobs), groups)
 
 
-def references_of(jobs: Sequence[Job]) -> list[torch.Tensor]:
-    """The distinct vectors that jobs are pulled to; most often there is one."""
-    return list({id(pull.reference): pull.reference for job in jobs for pull in job.pulls}.values())
+def shared_pulls(jobs: Sequence[Job]) -> tuple[bool, ...]:
+    """Of each pull, whether all jobs have the same reference. The jobs have as many pulls."""
+    columns = zip(*(job.pulls for job in jobs), strict=True)
+    return tuple(len({id(pull.reference) for pull in column}) == 1 for column in columns)
 
 
 def load(
-    jobs: Sequence[Job],
-    received: torch.Tensor,
-    layout: Layout,
-    setting: Setting,
-    memory: Memory,
-    weights: Weights,
+    jobs: Sequence[Job], received: torch.Tensor, layout: Layout, setting: Setting, memory: Memory, weights: Weights
 ) -> State:
-    """The state before the first step. received: (P,), the global parameters, on any device."""
-    clients, units, groups = len(jobs), layout.units, len(layout.groups) - 1
-    buffers, dtype = memory.buffers, setting.dtype
+    """The state before the first step, of jobs that share their numbers. received: (P,), on any device."""
+    clients, groups = len(jobs), len(layout.groups) - 1
+    buffers, dtype, numbers = memory.buffers, setting.dtype, setting.numbers
     masters = memory.take("masters")[: clients * layout.parameters].view(clients, layout.parameters)
     masters.copy_(buffers.shaped("received", (layout.parameters,), dtype).copy_(received.detach()).expand_as(masters))
     for row, job in zip(masters, jobs, strict=True):
         if job.start is not None:
             row.copy_(job.start, non_blocking=True)
-    velocity = memory.take("velocity")[: masters.numel()].view_as(masters) if setting.momentum else None
-    segments = [segment_of(job) for job in jobs]
-    numbers = [[getattr(one, field.name) for one in segments] for field in fields(Rates)]
-    kappa = [job.hold.units.kappa if isinstance(job.hold.units, Learned) else 0.0 for job in jobs]
-    lr, momentum, decay, clip, kappas, scale, coefficients, redundancy = buffers.put(
-        "numbers",
-        [
-            *(torch.tensor(one, dtype=dtype) for one in (*numbers, kappa)),
-            torch.tensor([job.scale or (1.0,) * groups for job in jobs], dtype=dtype).reshape(clients, groups).T,
-            torch.tensor([_coefficients(job, layout) for job in jobs], dtype=dtype).reshape(clients, groups),
-            torch.stack([_redundancy(job, layout, dtype) for job in jobs]),
-        ],
-    )
-    kept = torch.stack([_fixed(job, units) for job in jobs])
-    counts, kept = buffers.put("selections", [counts_of(jobs, groups).to(torch.int32), kept])
-    learning = None
-    if setting.learned:
-        sums, dropped = (buffers.shaped(name, (clients, units), dtype).zero_() for name in ("sums", "dropped"))
-        changed = buffers.shaped("changed", (clients, groups), torch.int32)
-        gates = buffers.shaped("gates", (clients, units), dtype) if setting.gated else None
-        learning = Learning(redundancy, coefficients, kappas, gates, sums, dropped, changed)
-        weights.unit_abs_sum(masters, sums)
-        weights.select_units(learning, counts, torch.ones_like(lr, dtype=torch.int32), kept)
-        changed.fill_(1)
-    pulls = _pulls(jobs, layout, setting, buffers) if setting.pulls else None
-    rates = Rates(lr, momentum, decay, clip)
+    velocity = memory.take("velocity")[: masters.numel()].view_as(masters) if numbers.momentum else None
+    scales = torch.tensor([job.scale or (1.0,) * groups for job in jobs], dtype=dtype).reshape(clients, groups)
+    lr, scale = buffers.put("numbers", [torch.tensor([segment_of(jobs[0]).lr], dtype=dtype), scales.T])
+    held = torch.stack([_fixed(job, layout.units) for job in jobs])
+    counts, kept = buffers.put("selections", [counts_of(jobs, groups).to(torch.int32), held])
+    pulls = [
+        Pull(coefficient, _references(jobs, number, shared, layout, memory))
+        for number, (coefficient, shared) in enumerate(zip(numbers.pulls, setting.shared_pulls, strict=True))
+    ]
+    rates = Rates(lr, numbers.momentum, numbers.weight_decay, numbers.clip)
+    learning = _learning(jobs, setting, memory, counts)
+    if learning is not None:
+        weights.unit_abs_sum(masters, learning.sums)
+        weights.select_units(learning, counts, torch.ones(clients, dtype=torch.int32, device=kept.device), kept)
+        learning.changed.fill_(1)
     return State(masters, velocity, kept, counts, rates, pulls, scale if setting.scaled else None, learning)
 
 
-def _pulls(jobs: Sequence[Job], layout: Layout, setting: Setting, buffers: Buffers) -> Pulls:
-    distinct = references_of(jobs)
-    references = buffers.shaped("references", (setting.references, layout.parameters), setting.dtype)
-    for place, reference in zip(references, distinct, strict=False):  # other parts of the cohort may have more
-        place.copy_(reference, non_blocking=True)
-    rows = {id(reference): row for row, reference in enumerate(distinct)}
-    coefficients = torch.zeros((setting.pulls, len(jobs)), dtype=setting.dtype)
-    towards = torch.zeros((setting.pulls, len(jobs)), dtype=torch.int32)
-    for client, job in enumerate(jobs):
-        for number, pull in enumerate(job.pulls):
-            coefficients[number, client], towards[number, client] = pull.coefficient, rows[id(pull.reference)]
-    (coefficients,), (towards,) = buffers.put("pulls", [coefficients]), buffers.put("pulled to", [towards])
-    return Pulls(coefficients, towards, references)
+def _references(jobs: Sequence[Job], number: int, shared: bool, layout: Layout, memory: Memory) -> torch.Tensor:
+    data = memory.take(f"references {number}")
+    if shared:
+        return data[: layout.parameters].copy_(jobs[0].pulls[number].reference, non_blocking=True)
+    rows = data[: len(jobs) * layout.parameters].view(len(jobs), layout.parameters)
+    for row, job in zip(rows, jobs, strict=True):
+        row.copy_(job.pulls[number].reference, non_blocking=True)
+    return rows
 
 
-def _coefficients(job: Job, layout: Layout) -> list[float]:
-    """c of every group (specification, section 4, step 2); 0 where nothing is learned."""
-    units = job.hold.units
-    sizes = layout.groups.diff().tolist()
-    if not isinstance(units, Learned):
-        return [0.0] * len(sizes)
-    return [2 * units.strength / (size if units.reduction == "mean" else 1) for size in sizes]
-
-
-def _redundancy(job: Job, layout: Layout, dtype: torch.dtype) -> torch.Tensor:
-    """(U,). Fixed units among learned ones: so that those, and always those, are the smallest."""
-    units = job.hold.units
-    if isinstance(units, Learned):
-        return units.redundancy.detach().to("cpu", dtype)
-    d = torch.ones(layout.units, dtype=dtype)
-    first = layout.groups[:-1].repeat_interleave(layout.groups.diff())
-    held = units.cpu() >= 0
-    d[(first + units.cpu())[held]] = 0
-    return d
+def _learning(jobs: Sequence[Job], setting: Setting, memory: Memory, counts: torch.Tensor) -> Learning | None:
+    learned = [job.hold.units.redundancy.detach() for job in jobs if isinstance(job.hold.units, Learned)]
+    if setting.numbers.learned is None:
+        return None
+    buffers, shape = memory.buffers, (len(jobs), len(learned[0]))
+    (redundancy,) = buffers.put("redundancy", [torch.stack(learned).to("cpu", setting.dtype)])
+    sums, dropped = (buffers.shaped(name, shape, setting.dtype).zero_() for name in ("sums", "dropped"))
+    gates = buffers.shaped("gates", shape, setting.dtype) if setting.numbers.gated else None
+    changed = buffers.shaped("changed", tuple(counts.shape), torch.int32)
+    return Learning(redundancy, *setting.numbers.learned, gates, sums, dropped, changed)
 
 
 def _fixed(job: Job, units: int) -> torch.Tensor:

@@ -8,12 +8,14 @@ and stay so. No call waits for the device.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 import torch
 
 from fedlps.engine.cuda.network import Network
+from fedlps.engine.plan import Reduction
 from fedlps_kernels.arena import Arena
 from fedlps_kernels.places import Places
 
@@ -59,38 +61,35 @@ class Chain:
 
 @dataclass(frozen=True)
 class Rates:
-    """The optimiser of each client, (C,) each, in the masters' dtype; clip 0: none."""
+    """The optimiser of all clients. lr: (1,), in the masters' dtype, on the device; clip 0: none."""
 
     lr: torch.Tensor
-    momentum: torch.Tensor
-    weight_decay: torch.Tensor
-    clip: torch.Tensor
+    momentum: float
+    weight_decay: float
+    clip: float
 
 
 @dataclass(frozen=True)
-class Pulls:
-    """Gradient terms coefficient (w - reference). coefficients: (K, C). rows: (K, C) int32, of references (R, P).
+class Pull:
+    """A gradient term coefficient (w - reference). reference: (P,) of all clients, or (C, P)."""
 
-    A client without a pull has coefficient 0 there, and row 0.
-    """
-
-    coefficients: torch.Tensor
-    rows: torch.Tensor
-    references: torch.Tensor
+    coefficient: float
+    reference: torch.Tensor
 
 
 @dataclass(frozen=True)
 class Learning:
-    """How redundancies (C, U) are learned. coefficients: (C, G), c of the specification's section 4; 0: not learned.
+    """How redundancies (C, U) are learned: `fedlps.engine.plan.Learned`.
 
-    kappa: (C,). gates: (C, U), the gates' gradients t where some kappa is not 0, else None. sums: (C, U), a(w) of the
-    masters. dropped: (C, U), of each kept unit's sum what lies in columns that are not kept. changed: (C, G) int32,
-    whether the selection differs from that of the step before.
+    gates: (C, U), the gates' gradients t, None where kappa is 0. sums: (C, U), a(w) of the masters. dropped: (C, U), of
+    each kept unit's sum what lies in columns that are not kept. changed: (C, G) int32, whether the selection differs
+    from that of the step before.
     """
 
     redundancy: torch.Tensor
-    coefficients: torch.Tensor
-    kappa: torch.Tensor
+    strength: float
+    kappa: float
+    reduction: Reduction
     gates: torch.Tensor | None
     sums: torch.Tensor
     dropped: torch.Tensor
@@ -109,7 +108,7 @@ class Weights(Protocol):
         ...
 
     def select_units(self, learning: Learning, counts: torch.Tensor, alive: torch.Tensor, kept: torch.Tensor) -> None:
-        """Of clients that are alive, (C,) int32, the counts smallest redundancies; and which selections changed."""
+        """Of clients that are alive, (C,) int32, the counts smallest redundancies; and whose selections changed."""
         ...
 
     def move(
@@ -132,7 +131,7 @@ class Weights(Protocol):
         gradient: Packed,
         kept: torch.Tensor,
         counts: torch.Tensor,
-        pulls: Pulls | None,
+        pulls: Sequence[Pull],
         rates: Rates,
         velocity: torch.Tensor | None,
         learning: Learning | None,

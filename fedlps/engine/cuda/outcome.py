@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedlps.engine.cuda.round import Round
-from fedlps.engine.plan import Plan
+from fedlps.engine.plan import Job, Plan
 from fedlps.engine.result import LocalResult, Submodels
 from fedlps.program import Program
 
@@ -45,7 +45,7 @@ class Outcome:
         return cls(
             done.state.kept.to("cpu", copy=True),
             entries,
-            done.redundancy().cpu(),
+            done.redundancy().to("cpu", copy=True),
             [losses[: taken[job], job].copy() for job in jobs],
             by_step,
             clock.hits.to("cpu", copy=True).numpy(),
@@ -55,19 +55,21 @@ class Outcome:
         )
 
 
-def join(parts: Sequence[Outcome], plan: Plan, program: Program, dtype: torch.dtype) -> LocalResult:
+def join(
+    parts: Sequence[Outcome], jobs: Sequence[Job], plan: Plan, program: Program, dtype: torch.dtype
+) -> LocalResult:
     """The parts' jobs behind one another."""
-    jobs, units = len(plan.jobs), program.units
+    units = program.units
     entries = [own for part in parts for own in part.entries]
-    compact = torch.zeros((jobs, max(map(len, entries), default=0)), dtype=dtype)
+    compact = torch.zeros((len(jobs), max(map(len, entries), default=0)), dtype=dtype)
     for row, own in zip(compact, entries, strict=True):
         row[: len(own)] = own
-    counts = torch.tensor([job.hold.counts for job in plan.jobs], dtype=torch.int32)
+    counts = torch.tensor([job.hold.counts for job in jobs], dtype=torch.int32)
     losses = [own for part in parts for own in part.losses]
     return LocalResult(
         submodels=Submodels(
             torch.cat([torch.zeros((0, units), dtype=torch.int32), *(part.kept for part in parts)]),
-            counts.reshape(jobs, len(program.groups)),
+            counts.reshape(len(jobs), len(program.groups)),
             compact,
         ),
         redundancy=torch.cat([torch.zeros((0, units), dtype=dtype), *(part.redundancy for part in parts)]),

@@ -14,7 +14,7 @@ from fedlps.engine.cuda.images import Images
 from fedlps.engine.cuda.jobs import counts_of, load
 from fedlps.engine.cuda.launches import Packed, Weights
 from fedlps.engine.cuda.propagation import BothWays, Memory, Surroundings, placed
-from fedlps.engine.plan import Job, Learned
+from fedlps.engine.plan import Job
 from fedlps_kernels.layout import Layout
 from fedlps_kernels.places import Places, compact, dense
 
@@ -84,9 +84,7 @@ class Round:
         """(C, U); 0 where nothing was learned."""
         if self.state.learning is None:
             return torch.zeros_like(self.state.kept, dtype=self.setting.dtype)
-        learned = torch.tensor([isinstance(job.hold.units, Learned) for job in self.jobs])
-        d = self.state.learning.redundancy
-        return torch.where(learned.to(d.device)[:, None], d, 0)
+        return self.state.learning.redundancy
 
 
 def gathered(layout: Layout, counts: torch.Tensor) -> Places:

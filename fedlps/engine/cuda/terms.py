@@ -17,11 +17,6 @@ def why_not(plan: Plan) -> str:
     return next((reason for job in plan.jobs if (reason := _job(job))), "")
 
 
-def learns(plan: Plan) -> bool:
-    """Whether some job learns its units."""
-    return any(isinstance(job.hold.units, Learned) for job in plan.jobs)
-
-
 def segment_of(job: Job) -> Segment:
     """The only segment of a job that is carried; one without steps where it has none."""
     return job.segments[0] if job.segments else Segment(0.0, steps=0)

@@ -1,13 +1,14 @@
 """Kernels over masters and selections, in plain torch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import torch
 
 from fedlps.engine.cuda.definitions.entries import positions, selection, vectors, weight
 from fedlps.engine.cuda.definitions.rounding import rounded
-from fedlps.engine.cuda.launches import Learning, Packed, Precision, Pulls, Rates
+from fedlps.engine.cuda.launches import Learning, Packed, Precision, Pull, Rates
+from fedlps_kernels.importance_step.definition import importance_step
 from fedlps_kernels.layout import COLUMNS, INNER, ROW_GROUP, ROWS, WEIGHT, Layout
 from fedlps_kernels.select_units.definition import select_units
 from fedlps_kernels.unit_abs_sum.definition import unit_abs_sum
@@ -21,7 +22,8 @@ class DefinedWeights:
 
     def unit_abs_sum(self, masters: torch.Tensor, sums: torch.Tensor) -> None:
         """All of a(w)."""
-        sums.copy_(unit_abs_sum(masters, self.layout))
+        for own, found in zip(masters, sums, strict=True):
+            found.copy_(unit_abs_sum(own[None], self.layout)[0])
 
     def dropped_sums(self, masters: torch.Tensor, kept: torch.Tensor, counts: torch.Tensor, learning: Learning) -> None:
         """Of kept rows, the columns that are not kept."""
@@ -66,15 +68,18 @@ class DefinedWeights:
 
     def importance_step(self, learning: Learning, rates: Rates, samples: torch.Tensor, broken: torch.Tensor) -> None:
         """Section 4, step 2."""
-        sizes = self.layout.groups.diff().to(samples.device)
-        c = learning.coefficients.repeat_interleave(sizes, dim=1)
-        for client in samples.nonzero()[:, 0].tolist():
-            d, a = learning.redundancy[client], learning.sums[client]
-            slope = c[client] * (d - torch.sigmoid(-a))
-            if learning.gates is not None and learning.kappa[client]:
-                slope = slope - learning.kappa[client] * learning.gates[client]
-            learning.redundancy[client] = d - rates.lr[client] * slope
-            broken[client] |= not bool(learning.redundancy[client].isfinite().all())
+        t = torch.zeros_like(learning.sums) if learning.gates is None else learning.gates
+        for client in samples.nonzero()[:, 0].tolist():  # of one alone, so that torch rounds alike in any company
+            d, a, own = (one[client, None] for one in (learning.redundancy, learning.sums, t))
+            stepped = importance_step(
+                *(d, a, own, self.layout.groups),
+                lr=float(rates.lr),
+                lam=learning.strength,
+                kappa=learning.kappa,
+                reduction=learning.reduction,
+            )
+            learning.redundancy[client] = stepped[0]
+            broken[client] |= not bool(stepped.isfinite().all())
 
     def scatter_update(
         self,
@@ -82,7 +87,7 @@ class DefinedWeights:
         gradient: Packed,
         kept: torch.Tensor,
         counts: torch.Tensor,
-        pulls: Pulls | None,
+        pulls: Sequence[Pull],
         rates: Rates,
         velocity: torch.Tensor | None,
         learning: Learning | None,
@@ -94,16 +99,16 @@ class DefinedWeights:
             entries = self.layout.entries(kept[client], counts[client]).to(masters.device)
             w = masters[client, entries]
             q = gradient.data[positions(gradient.places, self.layout, client)]
-            if pulls is not None:
-                for coefficient, row in zip(pulls.coefficients[:, client], pulls.rows[:, client], strict=True):
-                    q = q + coefficient * (w - pulls.references[int(row), entries])
-            if rates.clip[client] > 0:
-                q = q * (rates.clip[client] / (torch.linalg.vector_norm(q) + 1e-6)).clamp(max=1)
-            q = q + rates.weight_decay[client] * w
-            if velocity is not None and rates.momentum[client] != 0:
-                q = rates.momentum[client] * velocity[client, entries] + q
+            for pull in pulls:
+                reference = pull.reference if pull.reference.dim() == 1 else pull.reference[client]
+                q = q + pull.coefficient * (w - reference[entries])
+            if rates.clip > 0:
+                q = q * (rates.clip / (torch.linalg.vector_norm(q) + 1e-6)).clamp(max=1)
+            q = q + rates.weight_decay * w
+            if velocity is not None:
+                q = rates.momentum * velocity[client, entries] + q
                 velocity[client, entries] = q
-            w = w - rates.lr[client] * q
+            w = w - rates.lr * q
             masters[client, entries] = w
             broken[client] |= not bool(w.isfinite().all())
             if learning is not None:
