@@ -9,7 +9,7 @@ import torch
 from fedlps.engine.cuda import capacity
 from fedlps.engine.cuda.buffers import Buffers
 from fedlps.engine.cuda.capacity import Setting as Memory
-from fedlps.engine.cuda.graphs import Graphs
+from fedlps.engine.cuda.graphs import MOST, Graphs
 from fedlps.engine.cuda.launches import Launches
 from fedlps.engine.cuda.network import network
 from fedlps.engine.cuda.numbers import Numbers, alike
@@ -162,6 +162,8 @@ def test_the_same_buffers_serve_other_counts_and_numbers_of_steps(setting: Setti
         assert all(bits(got, row) == bits(fresh, row) for row in range(len(plan.jobs)))
         stamps.add(engine.buffers.generation)
     assert len(stamps) == 1
+    shared = engine.buffers._held["references 0"]
+    assert len(shared) == setting.program.size
 
 
 def test_evaluations_in_between_leave_training_alone(setting: Setting) -> None:
@@ -217,7 +219,8 @@ class _Replayed:
 
 def test_a_captured_step_is_replayed_until_memory_moves(monkeypatch) -> None:
     """The first step runs call by call, as the warm-up that it is; it is captured once per shape."""
-    graphs, captured, warm = Graphs(torch.device("cuda")), [], []
+    buffers = Buffers(torch.device("cpu"))
+    graphs, captured, warm = Graphs(buffers), [], []
 
     def capture(step):
         step()
@@ -225,18 +228,31 @@ def test_a_captured_step_is_replayed_until_memory_moves(monkeypatch) -> None:
         return captured[-1]
 
     monkeypatch.setattr(graphs, "_capture", capture)
+    monkeypatch.setattr(buffers, "device", torch.device("cuda"))
 
     def step() -> None:
         warm.append(1)
 
-    graphs.run(step, 5, "ten clients", 1)
-    graphs.run(step, 3, "ten clients", 1)
-    graphs.run(step, 2, "five clients", 1)
+    graphs.run(step, 5, "ten clients")
+    graphs.run(step, 3, "ten clients")
+    graphs.run(step, 2, "five clients")
     assert [graph.replays for graph in captured] == [7, 1]
-    graphs.run(step, 2, "ten clients", 2)
+    buffers.generation += 1
+    graphs.run(step, 2, "ten clients")
     assert [graph.replays for graph in captured] == [7, 1, 1]
-    graphs.run(step, 0, "none", 2)
+    graphs.run(step, 0, "none")
     assert len(warm) == len(captured) == 3
+
+    def asking() -> None:
+        buffers.generation += len(warm) == 3
+        warm.append(1)
+
+    graphs.run(asking, 4, "a step that asks for memory")
+    graphs.run(asking, 4, "a step that asks for memory")
+    assert [graph.replays for graph in captured[3:]] == [7]
+    for number in range(20):
+        graphs.run(asking, 2, number)
+        assert len(graphs._captured) <= MOST
 
 
 class _Nothing:
@@ -253,7 +269,7 @@ def test_no_step_waits_for_the_device(setting: Setting, monkeypatch) -> None:
     plan, cohort = drawn(setting, 4)
     steps = []
 
-    def run(step, number, key, stamp) -> None:
+    def run(step, number, key) -> None:
         for _ in range(number):
             step()
             steps.append(step)

@@ -123,6 +123,7 @@ def test_a_client_may_have_several_jobs(setting: Setting) -> None:
 
 
 NOT_CARRIED: dict[str, Term] = {
+    "5 pulls": pulled(0, 1, 0, 1, 0),
     "a mask of weights": lambda setting, job: replace(job, hold=replace(job.hold, mask=setting.mask(0.5))),
     "a depth of 2": lambda setting, job: replace(job, hold=replace(job.hold, depth=2)),
     "a group penalty": lambda setting, job: replace(job, penalty=0.1),

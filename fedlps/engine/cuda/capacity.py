@@ -82,7 +82,7 @@ def needs(network: Network, layout: Layout, counts: torch.Tensor, setting: Setti
 
 def client_bytes(network: Network, layout: Layout, counts: torch.Tensor, setting: Setting) -> torch.Tensor:
     """(C,) int64, what each client adds: the buffers above, and a row of every table."""
-    units = 4 * layout.units * setting.dtype.itemsize
+    units = 8 * layout.units * setting.dtype.itemsize
     history = setting.steps * layout.units * 4 if setting.history else 0
     rows = 2 * layout.table.numel() * INDEX * 4 + units + history + setting.steps * 2 * INDEX * (setting.batch + 1)
     every = torch.full((len(counts),), rows, dtype=torch.int64)

@@ -67,10 +67,12 @@ class CudaExecutor:
         self.store = torch.bfloat16 if precision == "bf16" else dtype
         self.batch, self.evaluation_batch, self.memory = batch, evaluation_batch, memory
         self.images = ImageStore(samples, program.input_shape, dtype, self.device)
-        self.buffers, self.graphs = Buffers(self.device), Graphs(self.device)
-        products, self.weights = launches or launches_for(self.layout, precision, self.device)
+        self.buffers = Buffers(self.device)
+        self.graphs = Graphs(self.buffers)
+        products, self.weights = launches or launches_for(self.layout, precision, dtype, self.buffers)
         self._whole = torch.tensor([program.counts(1)], dtype=torch.int64).reshape(1, -1)
         self._lists: dict[tuple[int, bool], int] = {}
+        self._rooms: dict[tuple[int, Setting], tuple[int, dict[str, int]]] = {}
         self.around = Surroundings(self.network, self.layout, products, self.buffers)
 
     def train(self, global_parameters: torch.Tensor, plan: Plan, cohort: Cohort) -> LocalResult:
@@ -93,7 +95,7 @@ class CudaExecutor:
                     jobs, own = [plan.jobs[place] for place in group[part]], [placed[place] for place in group[part]]
                     room = self._room(len(jobs), setting)
                     round_ = Round(self.around, self.weights, setting, jobs, global_parameters, images, own, room)
-                    self.graphs.run(round_.step, max(map(len, own)), round_.key, round_.stamp)
+                    self.graphs.run(round_.step, max(map(len, own)), round_.key)
                     outcomes.append(Outcome.of(round_, plan))
                 order += group
         result = join(outcomes, [plan.jobs[place] for place in order], plan, self.program, self.dtype)
@@ -154,11 +156,15 @@ class CudaExecutor:
 
     def _room(self, clients: int, setting: Setting) -> dict[str, int]:
         """Entries of the buffers that serve any counts, if the budget has room for them; else nothing to spare."""
+        key = clients, setting
+        if key not in self._rooms:
+            whole = self._whole.expand(clients, -1)
+            entries = capacity.needs(self.network, self.layout, whole, setting)
+            room = {name: int(need.entries.sum()) for name, need in entries.items()}
+            self._rooms = {key: (int(self._bytes(whole, setting).sum()), room)}
+        bytes_, room = self._rooms[key]
         budget = self.budget()
-        if budget is None or clients * int(self._bytes(self._whole, setting)) > budget:
-            return {}
-        found = capacity.needs(self.network, self.layout, self._whole, setting)
-        return {name: clients * int(need.entries) for name, need in found.items()}
+        return {} if budget is None or bytes_ > budget else room
 
     @contextmanager
     def _within_memory(self) -> Iterator[None]:

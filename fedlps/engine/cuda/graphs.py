@@ -6,26 +6,30 @@ from collections.abc import Callable, Hashable
 
 import torch
 
+from fedlps.engine.cuda.buffers import Buffers
+
+MOST = 16  # graphs at once; plans of one run have few shapes
+
 
 class Graphs:
     """Captured steps by their shapes. Addresses they hold for good; everything else they read from memory."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, buffers: Buffers) -> None:
+        self.buffers = buffers
         self._captured: dict[Hashable, torch.cuda.CUDAGraph] = {}
-        self._stamp: Hashable = None
+        self._generation = 0
 
-    def run(self, step: Callable[[], None], steps: int, key: Hashable, stamp: Hashable) -> None:
-        """The step so many times. key: of its shapes. stamp: another one than the last says that memory has moved."""
-        if stamp != self._stamp:
-            self.forget()
-            self._stamp = stamp
-        if self.device.type != "cuda":
+    def run(self, step: Callable[[], None], steps: int, key: Hashable) -> None:
+        """The step so many times. key: of its shapes."""
+        if self.buffers.device.type != "cuda":
             for _ in range(steps):
                 step()
             return
+        if self._generation != self.buffers.generation or (len(self._captured) == MOST and key not in self._captured):
+            self.forget()
         if key not in self._captured and steps > 0:
             self._captured[key] = self._capture(step)
+            self._generation = self.buffers.generation  # the first step may have asked for memory
             steps -= 1
         for _ in range(steps):
             self._captured[key].replay()

@@ -51,8 +51,9 @@ class Norm:
 
 @dataclass(frozen=True)
 class Chain:
-    """What a stage does, in this order. `relu` and a maximum may change places."""
+    """What a stage does, in this order; `relu` and a maximum may change places. number: of the network's operation."""
 
+    number: int
     norm: Norm | None
     relu: bool
     pool: Literal["max", "avg"] | None
@@ -117,7 +118,14 @@ class Weights(Protocol):
         """Entries of source to target. kept: where the source holds all. rounds: to what products multiply."""
         ...
 
-    def gate_gradient(self, masters: torch.Tensor, gradient: Packed, kept: torch.Tensor, gates: torch.Tensor) -> None:
+    def gate_gradient(
+        self,
+        masters: torch.Tensor,
+        gradient: Packed,
+        kept: torch.Tensor,
+        counts: torch.Tensor,
+        gates: torch.Tensor,
+    ) -> None:
         """Of kept units, the sum of w g over scale and shift, of a layer without norm over row and bias; else 0."""
         ...
 

@@ -86,7 +86,7 @@ class Forward:
             self.products.stage(inputs, samples, outputs, chain)
 
     def _chain(self, number: int, stage: Stage) -> Chain:
-        return Chain(self._norms.get(number), stage.relu, stage.pool, stage.window)
+        return Chain(number, self._norms.get(number), stage.relu, stage.pool, stage.window)
 
     def _read(self, number: int, operation: Product) -> Arena:
         arena = self.arenas[number]

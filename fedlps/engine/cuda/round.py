@@ -46,8 +46,7 @@ class Round:
         self.clock = Clock(around.buffers, *_tables(batches, images, setting), setting.dtype, history)
         self.clock.broken.copy_(~_finite(self.state.masters, all(job.start is None for job in jobs)))
         self.products.prepare(around.network, self.counts, setting.batch, setting.trains)
-        self.stamp = around.buffers.generation  # of the addresses that a captured step holds
-        self.key = setting, len(jobs)
+        self.key = setting, len(jobs), images.data.data_ptr(), images.data.shape
 
     def step(self) -> None:
         """One local step of all clients (specification, section 4); nothing in it waits for the device."""
@@ -66,7 +65,7 @@ class Round:
         active = clock.samples, clock.broken
         if state.learning is not None:  # goes by the parameters and sums of before the update
             if state.learning.gates is not None:
-                weights.gate_gradient(state.masters, ways.gradient, state.kept, state.learning.gates)
+                weights.gate_gradient(state.masters, ways.gradient, state.kept, state.counts, state.learning.gates)
             weights.importance_step(state.learning, state.rates, *active)
         optimised = state.pulls, state.rates, state.velocity, state.learning
         weights.scatter_update(state.masters, ways.gradient, state.kept, state.counts, *optimised, *active)

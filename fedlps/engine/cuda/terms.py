@@ -6,6 +6,7 @@ import torch
 
 from fedlps.engine.plan import Hold, Job, Learned, Pass, Plan, Segment
 
+MOST_PULLS = 4  # csrc/cuda/views.h
 PROBES = frozenset({"kept", "losses", "parameters", "mask"})
 
 
@@ -34,6 +35,8 @@ def _job(job: Job) -> str:
         return f"a depth of {job.hold.depth}"
     if job.penalty:
         return "a group penalty"
+    if len(job.pulls) > MOST_PULLS:
+        return f"{len(job.pulls)} pulls"
     if len(job.segments) > 1:
         return f"{len(job.segments)} segments"
     return _segment(segment_of(job))

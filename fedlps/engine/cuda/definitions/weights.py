@@ -60,7 +60,14 @@ class DefinedWeights:
                     if vector is not None and to is not None:
                         to.copy_(vector if rows is None else vector[rows])
 
-    def gate_gradient(self, masters: torch.Tensor, gradient: Packed, kept: torch.Tensor, gates: torch.Tensor) -> None:
+    def gate_gradient(
+        self,
+        masters: torch.Tensor,
+        gradient: Packed,
+        kept: torch.Tensor,
+        counts: torch.Tensor,
+        gates: torch.Tensor,
+    ) -> None:
         """Client after client."""
         gates.zero_()
         for client, t in enumerate(gates):
