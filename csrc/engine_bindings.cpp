@@ -121,8 +121,9 @@ void run_local_round(const py::dict& program, const py::dict& source, const py::
     });
 }
 
+// rows: per piece, which model runs it; pieces are consecutive samples.
 void run_evaluate(const py::dict& program, const py::dict& source, const Array& counts, const Array& weights,
-                  const Array& samples, const Array& edges, const Array& hits, const Array& losses,
+                  const Array& rows, const Array& samples, const Array& edges, const Array& hits, const Array& losses,
                   std::int64_t batch, const std::string& dtype, int threads) {
     const Program model = program_of(program);
     with_dtype(dtype, [&]<class T>(const Kernels<T>& kernels) {
@@ -130,11 +131,13 @@ void run_evaluate(const py::dict& program, const py::dict& source, const Array& 
         const auto indices = entries<const std::int64_t>(samples), bounds = entries<const std::int64_t>(edges);
         const auto right = entries<std::uint8_t>(hits);
         std::vector<Model<T>> models;
-        for (std::int64_t row = 0; row < extent(weights, 0); ++row) {
-            const auto first = static_cast<std::size_t>(bounds[row]), size = static_cast<std::size_t>(bounds[row + 1]) - first;
+        const auto rows_of = entries<const std::int64_t>(rows);
+        for (std::size_t piece = 0; piece < rows_of.size(); ++piece) {
+            const std::int64_t row = rows_of[piece];
+            const auto first = static_cast<std::size_t>(bounds[piece]), size = static_cast<std::size_t>(bounds[piece + 1]) - first;
             models.push_back({entries<const std::int32_t>(counts).subspan(row * extent(counts, 1), extent(counts, 1)),
                               entries<const T>(weights).subspan(row * extent(weights, 1), extent(weights, 1)),
-                              indices.subspan(first, size), right.subspan(first, size), &entries<double>(losses)[row]});
+                              indices.subspan(first, size), right.subspan(first, size), &entries<double>(losses)[piece]});
         }
         py::gil_scoped_release released;
         evaluate<T>(kernels, model, from, models, batch, threads);

@@ -1,3 +1,4 @@
+#include "cpu/interleave.h"
 #include "cpu/winograd.h"
 
 namespace fedlps::FEDLPS_ISA {
@@ -69,41 +70,39 @@ PlainStep<T> part_of(const PlainStep<T>& step, std::int64_t first_row, std::int6
 
 // What a step reads, into the second cache, while its gradient is made.
 template <class T>
-void fetch(const PlainStep<T>& step, std::int64_t first, std::int64_t rows, std::int64_t columns, std::int64_t pitch) {
-    for (std::int64_t row = 0; row < rows; ++row)
-        for (std::int64_t column = 0; column < columns; column += 64 / sizeof(T)) {
-            __builtin_prefetch(step.weights + first + row * pitch + column, 1);
-            if (step.reference) __builtin_prefetch(step.reference + first + row * pitch + column);
-        }
+void fetch(const PlainStep<T>& step, std::int64_t first, std::int64_t count) {
+    for (std::int64_t entry = first; entry < first + count; entry += 64 / static_cast<int>(sizeof(T))) {
+        __builtin_prefetch(step.weights + entry, 1);
+        if (step.reference) __builtin_prefetch(step.reference + entry);
+    }
 }
 
-// A block of the weights' gradient from that of what they were transformed to, [weight][channel][row]; or their step.
+// A block of the weights' gradient from that of what they were transformed to, [weight][row][channel]; or their step.
 template <class Form, class T>
 void gather_weights_gradient(const Conv<T>& conv, const Tiling& tiling, const T* transformed, Range rows, Range channels) {
-    constexpr int AREA = Form::KERNEL * Form::KERNEL;
-    const std::int64_t to_pitch = conv.in.channels * AREA, pitch = Tiling::padded(tiling.row_block);
-    const std::int64_t plane = Tiling::weight_plane(tiling.channel_block, tiling.row_block);
-    Strip<Form, T> strip, turned;
-    for (std::int64_t row = 0; row < rows.count; row += LANES<T>)
-        for (std::int64_t channel = 0; channel < channels.count; channel += LANES<T>) {
-            const std::int64_t some = least(channels.count - channel, LANES<T>);
-            const std::int64_t some_rows = least(rows.count - row, LANES<T>);
-            const std::int64_t place = (rows.first + row) * to_pitch + (channels.first + channel) * AREA;
-            if (conv.step) fetch(*conv.step, place, some_rows, some * AREA, to_pitch);
-            for (std::int64_t each = 0; each < some; ++each) {
-                const T* from = transformed + (channel + each) * pitch + row;
-                T* to = strip + each * AREA * LANES<T>;
+    constexpr int AREA = Form::KERNEL * Form::KERNEL, MOST = 64;  // channels at once
+    const std::int64_t to_pitch = conv.in.channels * AREA, pitch = Tiling::padded(tiling.channel_block);
+    const std::int64_t plane = Tiling::weight_plane(tiling.row_block, tiling.channel_block);
+    T entries[AREA * LANES<T>], gradient[(MOST + LANES<T>) * AREA];
+    for (std::int64_t row = 0; row < rows.count; ++row)
+        for (std::int64_t first = 0; first < channels.count; first += MOST) {
+            const std::int64_t most = least(channels.count - first, MOST);
+            const std::int64_t place = (rows.first + row) * to_pitch + (channels.first + first) * AREA;
+            if (conv.step) fetch(*conv.step, place, most * AREA);
+            for (std::int64_t channel = 0; channel < most; channel += LANES<T>) {
+                const T* from = transformed + row * pitch + first + channel;
                 two_sided<Form::WEIGHT.transposed(), T>(
                     [&](int y, int x) { return load(from + (y * Form::WEIGHT.ROWS + x) * plane); },
-                    [&](int y, int x, Vector<T> value) { store(to + (y * Form::KERNEL + x) * LANES<T>, value); });
+                    [&](int y, int x, Vector<T> value) { store(entries + (y * Form::KERNEL + x) * LANES<T>, value); });
+                if constexpr (AREA == 9)
+                    join_windows(entries, gradient + channel * AREA);
+                else
+                    transpose(entries, LANES<T>, AREA, LANES<T>, gradient + channel * AREA, AREA);
             }
-            if (!conv.step) {
-                transpose(strip, LANES<T>, some * AREA, some_rows, conv.weight_gradient + place, to_pitch);
-                continue;
-            }
-            transpose(strip, LANES<T>, some * AREA, some_rows, turned, AREA * LANES<T>);
-            conv.step->finite &= plain_step(part_of(*conv.step, rows.first + row, place), some_rows, some * AREA, to_pitch,
-                                            turned, AREA * LANES<T>);
+            if (conv.step)
+                conv.step->finite &= plain_step(part_of(*conv.step, rows.first + row, place), 1, most * AREA, 0, gradient, 0);
+            else
+                copy_entries(gradient, most * AREA, conv.weight_gradient + place);
         }
 }
 
@@ -111,7 +110,8 @@ template <class Form, class T>
 void weight_gradient(const Conv<T>& conv, const Tiling& tiling, const Chunk& chunk) {
     const std::int64_t channel_pitch = Tiling::padded(conv.in.channels), row_pitch = Tiling::padded(tiling.row_block);
     const std::int64_t value_plane = tiling.turned_plane(conv.in.channels), sum_plane = tiling.turned_plane(tiling.row_block);
-    const std::int64_t weight_plane = Tiling::weight_plane(tiling.channel_block, tiling.row_block);
+    const std::int64_t weight_pitch = Tiling::padded(tiling.channel_block);
+    const std::int64_t weight_plane = Tiling::weight_plane(tiling.row_block, tiling.channel_block);
     const std::int64_t lanes = chunk.lanes();
     const bool first_chunk = chunk.first_row == 0 && chunk.first == 0;
     const bool last_chunk = chunk.first_row + chunk.rows == tiling.rows && chunk.first + chunk.run == tiling.run;
@@ -129,9 +129,9 @@ void weight_gradient(const Conv<T>& conv, const Tiling& tiling, const Chunk& chu
         for_each_block(conv.in.channels, tiling.channel_block, [&](Range channels) {
             for (int number = 0; number < Form::TERMS; ++number) {
                 const Term term = Form::term(number);
-                multiply<T>({values + term.value * value_plane + channels.first, channel_pitch,
-                             sums + term.sum * sum_plane, row_pitch, transformed + term.weight * weight_plane, row_pitch,
-                             channels.count, rows.count, lanes, !term.first_of_weight || !first_chunk});
+                multiply<T>({sums + term.sum * sum_plane, row_pitch, values + term.value * value_plane + channels.first,
+                             channel_pitch, transformed + term.weight * weight_plane, weight_pitch, rows.count,
+                             channels.count, lanes, !term.first_of_weight || !first_chunk});
             }
             if (last_chunk) gather_weights_gradient<Form>(conv, tiling, transformed, rows, channels);
         });
@@ -144,14 +144,17 @@ void transform_weights(const Conv<T>& conv, const Tiling& tiling, Range rows, Ra
     constexpr int AREA = Form::KERNEL * Form::KERNEL;
     const std::int64_t pitch = Tiling::padded(tiling.channel_block);
     const std::int64_t plane = Tiling::weight_plane(tiling.row_block, tiling.channel_block);
-    Strip<Form, T> strip;
+    T entries[AREA * LANES<T>];
     for (std::int64_t row = 0; row < rows.count; ++row)
         for (std::int64_t channel = 0; channel < channels.count; channel += LANES<T>) {
-            transpose(conv.weight + ((rows.first + row) * conv.in.channels + channels.first + channel) * AREA, AREA,
-                      least(channels.count - channel, LANES<T>), AREA, strip, LANES<T>);
+            const T* from = conv.weight + ((rows.first + row) * conv.in.channels + channels.first + channel) * AREA;
+            if (AREA == 9 && channel + LANES<T> <= channels.count)
+                split_windows(from, entries);
+            else
+                transpose(from, AREA, least(channels.count - channel, LANES<T>), AREA, entries, LANES<T>);
             T* to = conv.packed + row * pitch + channel;
             two_sided<Form::WEIGHT, T>(
-                [&](int y, int x) { return load(strip + (y * Form::KERNEL + x) * LANES<T>); },
+                [&](int y, int x) { return load(entries + (y * Form::KERNEL + x) * LANES<T>); },
                 [&](int y, int x, Vector<T> value) { store(to + (y * Form::WEIGHT.ROWS + x) * plane, value); });
         }
 }

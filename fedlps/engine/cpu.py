@@ -83,14 +83,14 @@ class CpuExecutor:
         pieces = [(row, first) for row, own in enumerate(samples) for first in range(0, max(len(own), 1), piece)]
         rows = numpy.array([row for row, _ in pieces], dtype=numpy.int64)
         edges = numpy.array([*(last[row] + first for row, first in pieces), last[-1]])
-        parts = models if len(pieces) == len(models) else models[rows.tolist()]
-        parameters = parts.parameters.to(self.dtype).contiguous()
-        counts = parts.counts.to(torch.int32).contiguous()
+        one = models.one
+        parameters = (models.parameters[:1] if one else models.parameters).to(self.dtype).contiguous()
+        counts = models.counts.to(torch.int32).contiguous()
         hits, losses = numpy.zeros(len(indices), dtype=numpy.uint8), numpy.zeros(len(pieces))
         if pieces:
             self._module().evaluate(
                 *(self.native, source, *native.arrays(counts, parameters)),
-                *map(native.numpy_array, (indices, edges, hits, losses)),
+                *map(native.numpy_array, (numpy.zeros_like(rows) if one else rows, indices, edges, hits, losses)),
                 *(batch, _name(self.dtype), self._threads()),
             )
         hit = numpy.split(hits.astype(numpy.bool_), last[1:-1])[: len(models)]

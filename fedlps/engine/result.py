@@ -32,6 +32,15 @@ class Submodels:
     def __getitem__(self, rows: slice | list[int]) -> Submodels:
         return Submodels(self.kept[rows], self.counts[rows], self.parameters[rows])
 
+    def repeated(self, times: int) -> Submodels:
+        """A single submodel so many times, without copies: to be run on as many clients' samples."""
+        return Submodels(*(tensor.expand(times, -1) for tensor in (self.kept, self.counts, self.parameters)))
+
+    @property
+    def one(self) -> bool:
+        """Whether all rows are a single submodel in memory."""
+        return len(self) > 1 and all(tensor.stride(0) == 0 for tensor in (self.kept, self.counts, self.parameters))
+
 
 def whole(program: Program, parameters: torch.Tensor) -> Submodels:
     """The full-width model as one submodel that keeps every unit. parameters: (P,)."""

@@ -148,7 +148,7 @@ def global_accuracies(federation: Federation, parameters: torch.Tensor, clients:
         # A batch-statistics norm sees the batch, so a client's samples must be run together, in their order.
         asked = range(federation.config.clients) if clients is None else clients.tolist()
         own = [federation.split.client(client).test for client in asked]
-        return numpy.array([federation.executor.evaluate(model, [test], "test").accuracies()[0] for test in own])
+        return federation.executor.evaluate(model.repeated(len(own)), own, "test").accuracies()
     samples = federation.test_samples
     means = samples.means(federation.executor.evaluate(model, [samples.distinct], "test").hits[0])
     return means if clients is None else means[clients]

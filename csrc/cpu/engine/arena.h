@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 namespace fedlps {
@@ -38,6 +39,9 @@ class Arena {
         used_ += wanted;
         return taken;
     }
+
+    // The same as a span.
+    std::span<T> vector(std::int64_t size) { return {scratch(size), static_cast<std::size_t>(size)}; }
 
     void give_back() { block_ = 0, used_ = 0; }
 

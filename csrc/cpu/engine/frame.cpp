@@ -6,11 +6,11 @@
 namespace fedlps {
 
 template <class T>
-Frame<T>::Frame(const Kernels<T>& kernels, const Program& program, Job<T>& job)
+Frame<T>::Frame(const Kernels<T>& kernels, const Program& program, Job<T>& job, Arena<T>& arena)
     : kernels_(kernels), program_(program), job_(job), layout_(program.layout, job.counts) {
-    weights.resize(layout_.size);
-    if (!job.velocity.empty()) velocity.resize(layout_.size);
-    references.assign(job.pulls.size(), std::vector<T>(layout_.size));
+    weights = arena.vector(layout_.size);
+    if (!job.velocity.empty()) velocity = arena.vector(layout_.size);
+    for (std::size_t pull = 0; pull < job.pulls.size(); ++pull) references.push_back(arena.vector(layout_.size));
     if (!job.mask.empty()) mask_.resize(layout_.size);
     if (job.learned) outside_.resize(program.units());
     gather();
@@ -56,7 +56,7 @@ void Frame<T>::gather() {
 
 template <class T>
 void Frame<T>::scatter() {
-    const auto write = [&](const std::vector<T>& from, std::span<T> to) {
+    const auto write = [&](std::span<const T> from, std::span<T> to) {
         for_each_entry([&](std::int64_t compact, std::int64_t flat) { to[flat] = from[compact]; });
     };
     write(weights, job_.parameters);

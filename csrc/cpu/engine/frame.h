@@ -1,8 +1,10 @@
 // What a client holds at the moment, gathered: the vectors that training works on, in compact order.
 #pragma once
 
+#include <span>
 #include <vector>
 
+#include "cpu/engine/arena.h"
 #include "cpu/engine/job.h"
 #include "cpu/engine/program.h"
 #include "cpu/kernels.h"
@@ -12,7 +14,7 @@ namespace fedlps {
 template <class T>
 class Frame {
   public:
-    Frame(const Kernels<T>& kernels, const Program& program, Job<T>& job);
+    Frame(const Kernels<T>& kernels, const Program& program, Job<T>& job, Arena<T>& arena);
 
     // Gathers what job.kept says from the full vectors.
     void gather();
@@ -39,8 +41,8 @@ class Frame {
     // gradient += penalty * direction of each thinned layer's unit, over the entries that train (group lasso).
     void add_penalty(double penalty, T* gradient) const;
 
-    std::vector<T> weights, velocity;
-    std::vector<std::vector<T>> references;  // of the pulls
+    std::span<T> weights, velocity;
+    std::vector<std::span<T>> references;  // of the pulls
 
   private:
     Submodel submodel() const { return {job_.kept, job_.counts}; }

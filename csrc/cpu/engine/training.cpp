@@ -11,8 +11,8 @@ enum Told { HITS, SAMPLES, STEPS, DIVERGED };
 template <class T>
 Training<T>::Training(const Kernels<T>& kernels, const Program& program, const Source<T>& source, Job<T>& job,
                       Arena<T>& arena)
-    : kernels_(kernels), program_(program), job_(job), arena_(arena), frame_(kernels, program, job),
-      ran_(job.passes.size()), total_(frame_.size()) {
+    : kernels_(kernels), program_(program), job_(job), arena_(arena), frame_(kernels, program, job, arena),
+      ran_(job.passes.size()), total_(arena.vector(frame_.size())) {
     samples_.gather(kernels, source, job.samples, program.channels, program.height * program.width);
     for (const PassTerm& pass : job.passes) partial_ = partial_ || pass.narrowed;
     plain_ = job.pulls.size() <= 1 && job.velocity.empty() && job.mask.empty() && !partial_ && job.penalty == 0 && job.clip == 0;
@@ -93,17 +93,17 @@ void Training<T>::passes(std::int64_t number) {
         const std::int32_t* widths = term.narrowed ? &term.widths[position * program_.groups()] : nullptr;
         ran_[each].taken = !widths || *widths >= 0;
         if (!ran_[each].taken) continue;
-        if (alone) ran_[each].gradient.swap(total_);
+        if (alone) ran_[each].gradient = total_;
+        if (ran_[each].gradient.empty()) ran_[each].gradient = arena_.vector(frame_.size());
         const T* weights = frame_.weights.data();
         if (!term.at.empty()) {
-            weights_at_ = frame_.weights;
+            weights_at_.assign(frame_.weights.begin(), frame_.weights.end());
             for (const auto& [earlier, coefficient] : term.at)
                 kernels_.add(frame_.size(), coefficient, ran_[earlier].gradient.data(), weights_at_.data());
             weights = weights_at_.data();
         }
         const Batch samples = batch(number, term.batch);
-        std::vector<T>& gradient = ran_[each].gradient;
-        gradient.resize(frame_.size());
+        const std::span<T> gradient = ran_[each].gradient;
         double loss;
         if (widths) {
             loss = narrow_pass(term, ran_[each], weights, widths, samples, first);
@@ -120,14 +120,12 @@ void Training<T>::passes(std::int64_t number) {
         first = false;
         if (job_.learned && job_.learning.kappa != 0) frame_.add_gate_gradients(weights, gradient.data(), unit_gradient_);
         if (!job_.gradients.empty()) {
-            std::vector<T> weighted(gradient);
+            std::vector<T> weighted(gradient.begin(), gradient.end());
             for (T& value : weighted) value *= static_cast<T>(term.weight);
             frame_.add_to(weighted.data(), job_.gradients);
         }
         if (frame_.mask()) kernels_.keep(frame_.size(), frame_.mask(), gradient.data());
-        if (alone)
-            gradient.swap(total_);
-        else
+        if (!alone)
             kernels_.add(frame_.size(), term.weight, gradient.data(), total_.data());
     }
     if (partial_ && first) std::fill(touched_.begin(), touched_.end(), std::uint8_t{1});

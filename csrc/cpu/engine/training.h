@@ -23,7 +23,8 @@ class Training {
     // A pass that the current step took: its gradient over the frame, and its last exit's answers.
     struct Ran {
         bool taken = false;
-        std::vector<T> gradient, outputs;
+        std::span<T> gradient;
+        std::vector<T> outputs;
     };
     struct Batch {
         const std::int64_t* samples;
@@ -55,7 +56,8 @@ class Training {
     Frame<T> frame_;
     std::map<std::pair<std::vector<std::int32_t>, std::int64_t>, std::unique_ptr<Network<T>>> networks_;
     std::vector<Ran> ran_;
-    std::vector<T> total_, weights_at_, unit_gradient_, sums_, next_redundancy_, scores_, log_probabilities_;
+    std::span<T> total_;
+    std::vector<T> weights_at_, unit_gradient_, sums_, next_redundancy_, scores_, log_probabilities_;
     std::vector<std::uint8_t> touched_;
     bool partial_ = false;  // the step touches touched_ only
     bool plain_ = false;    // one pass over the weights makes the step
