@@ -14,7 +14,7 @@ from fedlps.engine.result import Submodels, whole
 from fedlps.recipe.federation import Federation, Floats, Outcome
 
 PERSONAL = ("last", "best")
-MODELS, MODELS_BYTES = 64, 512 << 20  # in memory at once, at most; executors take them padded to the largest
+MODELS, MODELS_BYTES = 64, 256 << 20  # in memory at once, at most; executors take them padded to the largest
 
 
 class Evaluation(Protocol):

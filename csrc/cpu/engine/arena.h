@@ -1,4 +1,4 @@
-// Memory for one thread's networks: taken piece by piece, given back all at once, kept for the next client.
+// Memory for one thread's client: taken piece by piece, given back all at once, kept for the next one.
 #pragma once
 
 #include <algorithm>
@@ -28,7 +28,7 @@ class Arena {
             used_ = 0;
         }
         if (block_ == blocks_.size()) {
-            const std::int64_t room = std::max(wanted, BLOCK);
+            const std::int64_t room = std::max({wanted, BLOCK, blocks_.empty() && BLOCK > 1 ? most_ : 0});
             auto memory = std::make_unique_for_overwrite<T[]>(static_cast<std::size_t>(room + LINE));
             const auto address = reinterpret_cast<std::uintptr_t>(memory.get());
             T* start = memory.get() + (64 - address % 64) % 64 / sizeof(T);
@@ -37,13 +37,19 @@ class Arena {
         }
         T* taken = blocks_[block_].start + used_;
         used_ += wanted;
+        taken_ += wanted;
         return taken;
     }
 
     // The same as a span.
     std::span<T> vector(std::int64_t size) { return {scratch(size), static_cast<std::size_t>(size)}; }
 
-    void give_back() { block_ = 0, used_ = 0; }
+    // Everything. What lay in several blocks will lie in one.
+    void give_back() {
+        most_ = std::max(most_, taken_);
+        if (BLOCK > 1 && blocks_.size() > 1) blocks_.clear();
+        block_ = 0, used_ = 0, taken_ = 0;
+    }
 
   private:
 #if defined(__SANITIZE_ADDRESS__)
@@ -59,6 +65,7 @@ class Arena {
     std::vector<Block> blocks_;
     std::size_t block_ = 0;
     std::int64_t used_ = 0;
+    std::int64_t taken_ = 0, most_ = 0;  // by this client, and by any before
 };
 
 }  // namespace fedlps
