@@ -13,3 +13,11 @@ def gpu() -> str:
     if why:
         pytest.skip(why)
     return "cuda"
+
+
+@pytest.fixture(scope="session", params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    """A GPU, or the CPU with definitions in the kernels' place."""
+    if request.param == "cuda":
+        request.getfixturevalue("gpu")
+    return request.param
