@@ -21,7 +21,8 @@ def compiled(precision: Precision) -> None:
     case = fedlps_case(RATIOS, vgg_network(), samples=2 * BATCH, epochs=1, batch=BATCH)
     executor = CudaExecutor(case.program, case.store, precision=precision, batch=BATCH)
     result = executor.train(case.parameters, case.plan, case.cohort)
-    executor.evaluate(result.submodels, [own[0] for own in map(list, map(case.cohort.batches, range(len(RATIOS))))], "test")
+    samples = [next(iter(case.cohort.batches(client))) for client in range(len(RATIOS))]
+    executor.evaluate(result.submodels, samples, "test")
     print(json.dumps({"compiled": precision, "seconds": time.perf_counter() - began}), flush=True)
 
 

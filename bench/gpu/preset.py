@@ -1,6 +1,6 @@
-"""`python -m bench.gpu.preset NAME [KEY=VALUE...]`: a preset's whole run on the GPU, in tf32, then bf16 and fp32.
+"""`python -m bench.gpu.preset NAME [KEY=VALUE...]`: a preset's whole run, in tf32, then bf16 and fp32.
 
-Seconds are those of the process, its start and the last checkpoint included, and those of the rounds and evaluations alone.
+Seconds are those of the process, from its start to the last checkpoint; beside them the metrics of the last round.
 """
 
 import json
@@ -17,7 +17,7 @@ def timed(preset: str, precision: str, overrides: list[str]) -> dict[str, object
     """One run. Raises CalledProcessError where it fails; what it says comes before."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        words = [preset, "device=cuda", f"precision={precision}", *overrides, "--out", str(run)]
+        words = [preset, f"precision={precision}", *overrides, "--out", str(run)]
         began = time.perf_counter()
         subprocess.run([sys.executable, "-m", "fedlps", "run", *words], check=True, stdout=sys.stderr)
         took = time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""`python -m bench.gpu.slowest`: which kernels a step of 100 VGG11 clients spends its time in, and ncu on the first three.
+"""`python -m bench.gpu.slowest`: which kernels a step of 100 VGG11 clients spends its time in, and ncu on three of them.
 
 With a precision as argument: just those steps, for ncu to watch. Clocks are left alone.
 """
@@ -26,7 +26,8 @@ def steps(precision: Precision) -> None:
     """A round of so many, the first of which compiles."""
     ratios = [RATIOS[client % len(RATIOS)] for client in range(CLIENTS)]
     case = fedlps_case(ratios, vgg_network(), samples=BATCH, epochs=STEPS, batch=BATCH)
-    CudaExecutor(case.program, case.store, precision=precision, batch=BATCH).train(case.parameters, case.plan, case.cohort)
+    executor = CudaExecutor(case.program, case.store, precision=precision, batch=BATCH)
+    executor.train(case.parameters, case.plan, case.cohort)
     torch.cuda.synchronize()
 
 

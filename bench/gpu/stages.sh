@@ -21,7 +21,7 @@ stage memcheck sanitizer 45 "${sanitized[@]}" --tool memcheck "${small[@]}"
 stage racecheck sanitizer 35 "${sanitized[@]}" --tool racecheck "${small[@]}"
 stage kernels measure 60 "${pytest[@]}" -s -o "python_files=gpu*.py" bench/kernels --benchmark-json="$OUT/kernels.json"
 stage rounds measure 45 "${pytest[@]}" -s -o "python_files=gpu*.py" bench/rounds --benchmark-json="$OUT/rounds.json"
-stage cifar10 measure 20 "$PYTHON" -m bench.gpu.preset cifar10 evaluation.every=10
-stage mnist measure 12 "$PYTHON" -m bench.gpu.preset mnist
+stage cifar10 measure 20 "$PYTHON" -m bench.gpu.preset cifar10 device=cuda evaluation.every=10
+stage mnist measure 12 "$PYTHON" -m bench.gpu.preset mnist device=cuda
 stage thousand measure 40 "$PYTHON" -m bench.gpu.thousand
 stage ncu measure 25 "$PYTHON" -m bench.gpu.slowest

@@ -39,8 +39,8 @@ def main(clients: int = 1000) -> None:
         executor.train(case.parameters, case.plan, case.cohort)
         took, most = time.perf_counter() - began, torch.cuda.max_memory_allocated()
         told = {"clients": clients, "round": number, "seconds": took, "seconds of steps": sum(parts)}
-        print(json.dumps({**told, "parts": len(parts), "buffers": executor.buffers.bytes, "most bytes": most}), flush=True)
-        print(f"{clients} clients, round {number}: {took:.2f} s in {len(parts)} part(s), {most / 1e9:.0f} GB", flush=True)
+        print(json.dumps({**told, "parts": len(parts), "buffers": executor.buffers.bytes, "most bytes": most}))
+        print(f"{clients} clients: {took:.2f} s a round, {len(parts)} part(s), {most / 1e9:.0f} GB", flush=True)
     if len(parts) != 1:
         raise SystemExit(f"thousand: got {len(parts)} parts, expected one undivided cohort")
 

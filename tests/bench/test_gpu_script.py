@@ -1,4 +1,4 @@
-"""bench/gpu.sh: its times, what it survives and what stops it, with stages put in the place of its own."""
+"""bench/gpu.sh: its times, what it survives and what stops it, with stages put in the place of its own; and its parts."""
 
 import json
 import os
@@ -9,6 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+
+from bench.gpu.preset import timed
+from fedlps_kernels import launching
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = [ROOT / "bench" / name for name in ("gpu.sh", "gpu/stages.sh", "gpu/build.sh")]
@@ -38,8 +41,8 @@ def test_it_parses(script: Path) -> None:
 
 
 def test_its_stages_take_less_than_nine_minutes(tmp_path: Path) -> None:
-    told = subprocess.run(["bash", str(SCRIPTS[0]), "--dry-run", str(tmp_path)], capture_output=True, text=True, cwd="/")
-    *stages, total = told.stdout.splitlines()
+    command = ["bash", str(SCRIPTS[0]), "--dry-run", str(tmp_path)]
+    *stages, total = subprocess.run(command, capture_output=True, text=True, cwd="/").stdout.splitlines()
     seconds = [int(re.match(r"\S+ +(?:proof|sanitizer|measure) +(\d+) s  ", stage)[1]) for stage in stages]
     assert len(stages) == 13
     assert total == f"{sum(seconds) + len(seconds)} s at most"
@@ -121,3 +124,20 @@ def test_a_call_without_a_folder_is_refused() -> None:
     done = subprocess.run(["bash", str(SCRIPTS[0])], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == "usage: bench/gpu.sh [--dry-run] OUT\n"
+
+
+def test_a_preset_is_timed() -> None:
+    found = timed("digits", "fp32", ["device=cpu", "rounds=1", "clients=4", "fraction=0.5", "epochs=1"])
+    assert float(found["last round"]["train_loss"]) > 0
+    assert found["seconds"] > 0
+
+
+@pytest.mark.skipif(not launching.available(), reason="triton is not installed")
+def test_a_step_is_counted() -> None:
+    """TF32 packs weights a second time; every layer has its products."""
+    from bench.launches import launches_of_a_step
+
+    bf16, tf32 = launches_of_a_step("bf16"), launches_of_a_step("tf32")
+    assert tf32 - bf16 == {"pack weights": 1}
+    assert sum(name.startswith("forward") for name in bf16) == 9
+    assert sum(name.startswith("input gradient") for name in bf16) == 8

@@ -79,9 +79,9 @@ class TestTheSameBits:
     def test_again(self, device: str, precision: Precision) -> None:
         case = NARROW.case()
         executor = engine(case, device, precision)
-        first, *others = trained(executor, case), trained(executor, case), trained(engine(case, device, precision), case)
-        for other in others:
-            assert_same_bits(other, range(len(RATIOS)), first, range(len(RATIOS)))
+        first = trained(executor, case)
+        for other in (executor, engine(case, device, precision)):
+            assert_same_bits(trained(other, case), range(len(RATIOS)), first, range(len(RATIOS)))
 
     def test_in_parts(self, device: str, precision: Precision) -> None:
         case = NARROW.case()
@@ -89,7 +89,7 @@ class TestTheSameBits:
         assert parts > 1
         assert_same_bits(got, range(len(RATIOS)), trained(engine(case, device, precision), case), range(len(RATIOS)))
 
-    @pytest.mark.parametrize("clients", [(2,), (4, 0), (1, 3, 0), (0, 1, 2, 3, 4) * 3], ids=len)
+    @pytest.mark.parametrize("clients", [(2,), (4, 0), (1, 3, 0), (0, 1, 2, 3, 4) * 2], ids=len)
     def test_in_other_company(self, device: str, precision: Precision, clients: tuple[int, ...]) -> None:
         case = NARROW.case()
         want = trained(engine(case, device, precision), case)
