@@ -1,4 +1,4 @@
-"""`python -m bench.gpu.slowest`: which kernels a step of 100 VGG11 clients spends its time in, and ncu on three of them.
+"""`python -m bench.gpu.slowest`: where a step of 100 VGG11 clients spends its time, and ncu on three kernels.
 
 With a precision as argument: just those steps, for ncu to watch. Clocks are left alone.
 """

@@ -1,4 +1,4 @@
-"""bench/gpu.sh: its times, what it survives and what stops it, with stages put in the place of its own; and its parts."""
+"""bench/gpu.sh: its times, what it survives, what stops it, with stages put in the place of its own; and its parts."""
 
 import json
 import os

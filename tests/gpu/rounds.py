@@ -110,7 +110,7 @@ def wanted(workload: Workload) -> LocalResult:
 
 @cache
 def emulated(workload: Workload, precision: Precision) -> LocalResult:
-    """By plain torch on the CPU from operands rounded alike; sums in float64, but for TF32, which rounds float32 alone."""
+    """By plain torch on a CPU from operands rounded alike; sums in float64, but for TF32: that rounds float32 alone."""
     dtype = torch.float32 if precision == "tf32" else torch.float64
     case = workload.case(dtype)
     return trained(engine(case, "cpu", precision, dtype=dtype), case)
