@@ -38,6 +38,12 @@ def spent() -> Counter[str]:
     return Counter({event.key: event.self_device_time_total for event in profile.key_averages()})
 
 
+def function(name: str) -> str:
+    """A kernel's name without return type, namespaces, template arguments and parameters, as ncu has it."""
+    plain = re.split(r"[<(]", name.replace("(anonymous namespace)::", ""))[0]
+    return plain.split("::")[-1].split()[-1]
+
+
 def main() -> None:
     """A line with the times, then ncu's own pages."""
     slowest = [(name, time) for name, time in spent().most_common(20) if not name.startswith(("Memcpy", "Memset"))]
@@ -45,7 +51,7 @@ def main() -> None:
     ncu = shutil.which("ncu")
     if ncu is None:
         raise SystemExit("ncu: not found on PATH")
-    names = [re.split(r"[<(]", name)[0].split("::")[-1].split()[-1] for name, _ in slowest[:WATCHED]]
+    names = [function(name) for name, _ in slowest[:WATCHED]]
     command = [ncu, "--clock-control", "none", "--set", "basic", "--kernel-name", f"regex:^({'|'.join(names)})$"]
     command += ["--launch-count", str(4 * WATCHED), sys.executable, "-m", "bench.gpu.slowest", PRECISION]
     subprocess.run(command, check=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench.gpu.preset import timed
+from bench.gpu.slowest import function
 from fedlps_kernels import launching
 
 ROOT = Path(__file__).parents[2]
@@ -124,6 +125,19 @@ def test_a_call_without_a_folder_is_refused() -> None:
     done = subprocess.run(["bash", str(SCRIPTS[0])], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == "usage: bench/gpu.sh [--dry-run] OUT\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("contract", "contract"),
+        ("void fedlps::update_lines<float>(fedlps::Model, int)", "update_lines"),
+        ("void fedlps::(anonymous namespace)::select<double>(long)", "select"),
+        ("(anonymous namespace)::clear(long, int*)", "clear"),
+    ],
+)
+def test_kernels_are_named_as_ncu_names_them(name: str, wanted: str) -> None:
+    assert function(name) == wanted
 
 
 def test_a_preset_is_timed() -> None:
