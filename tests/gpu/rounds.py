@@ -76,9 +76,11 @@ def only(case: Case, *clients: int) -> Case:
 
 def in_parts(case: Case, device: str, precision: Precision) -> tuple[LocalResult, int]:
     """The round within so few bytes that the clients are trained in several parts, and how many there were."""
-    whole = engine(case, device, precision)
-    trained(whole, case)
-    executor, parts = engine(case, device, precision, memory=2 * whole.buffers.bytes // 3), 0
+    jobs, whole = case.plan.jobs, engine(case, device, precision)
+    batches = [list(case.cohort.batches(job.client)) for job in jobs]
+    setting = whole.setting(Plan(jobs, PROBES), list(range(len(jobs))), batches)
+    each = whole._bytes(torch.tensor([job.hold.counts for job in jobs]), setting)
+    executor, parts = engine(case, device, precision, memory=2 * int(each.sum()) // 3), 0
     run = executor.graphs.run
 
     def counted(step: Callable[[], None], steps: int, key: object) -> None:
