@@ -1,11 +1,14 @@
-"""grouped_conv2d and its gradients: python -m pytest -s bench/kernels/grouped_conv2d.py"""
+"""grouped_conv2d and its gradients: python -m pytest -s bench/kernels/grouped_conv2d.py; on a GPU with -m gpu"""
 
 import pytest
 from torch.nn.functional import conv2d
 from torch.nn.grad import conv2d_input, conv2d_weight
 
+from bench.kernels.device import report
 from bench.kernels.layers import CONVOLUTIONS
 from bench.kernels.measure import compare
+from bench.kernels.mixes import VGG11, cases, of
+from bench.kernels.products import DIRECTIONS, product
 from fedlps_kernels import grouped_conv2d
 from fedlps_kernels.grouped_conv2d import definition, input_gradient, weight_gradient
 
@@ -43,3 +46,14 @@ def test_grouped_conv2d(benchmark, shape, direction):
     }[direction]
     layer.check(alternatives)
     compare(benchmark, alternatives, operations=layer.operations)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("clients", "mix", "precision"), cases())
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_vgg11_on_a_gpu(gpu, benchmark, direction, clients, mix, precision):
+    wanted = {name: of(layer, mix, clients) for name, layer in VGG11.items()}
+    if direction == "input gradient":  # nobody asks for that of the sample
+        wanted = {name: layer for name, layer in wanted.items() if not layer.all_columns}
+    found = [product(name, layer, direction, gpu, precision) for name, layer in wanted.items()]
+    report(benchmark, found, op="grouped_conv2d", direction=direction, clients=clients, mix=mix)

@@ -1,10 +1,13 @@
-"""grouped_linear and its gradients: python -m pytest -s bench/kernels/grouped_linear.py"""
+"""grouped_linear and its gradients: python -m pytest -s bench/kernels/grouped_linear.py; on a GPU with -m gpu"""
 
 import pytest
 import torch
 
+from bench.kernels.device import report
 from bench.kernels.layers import LINEARS
 from bench.kernels.measure import compare
+from bench.kernels.mixes import cases, of
+from bench.kernels.products import DIRECTIONS, product
 from fedlps_kernels import grouped_linear
 from fedlps_kernels.grouped_linear import definition
 
@@ -45,3 +48,15 @@ def test_both_gradients(benchmark, shape):
     }
     layer.check(alternatives)
     compare(benchmark, alternatives, operations=2 * layer.operations)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("clients", "mix", "precision"), cases())
+def test_layers_on_a_gpu(gpu, benchmark, clients, mix, precision):
+    wanted = {name: of(layer, mix, clients) for name, layer in LINEARS.items()}
+    found = [
+        product(f"{name}, {direction}", layer, direction, gpu, precision)
+        for name, layer in wanted.items()
+        for direction in DIRECTIONS
+    ]
+    report(benchmark, found, op="grouped_linear", clients=clients, mix=mix)

@@ -12,7 +12,10 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer at full width. all_columns: every client keeps them all (the sample's channels)."""
+    """One layer at full width. all_columns: every client keeps them all (the sample's channels).
+
+    ratios: of each client. batch: its samples.
+    """
 
     columns: int
     rows: int
@@ -20,6 +23,8 @@ class Layer:
     kernel: int = 1
     padding: int = 0
     all_columns: bool = False
+    ratios: tuple[float, ...] = RATIOS
+    batch: int = BATCH
 
     @property
     def out_size(self) -> int:
@@ -28,25 +33,25 @@ class Layer:
     @property
     def counts(self) -> list[torch.Tensor]:
         """Of samples, columns and rows."""
-        kept = [[max(int(ratio * most), 1) for ratio in RATIOS] for most in (self.columns, self.rows)]
-        columns = [self.columns] * len(RATIOS) if self.all_columns else kept[0]
-        return [torch.tensor(each, dtype=torch.int32) for each in ([BATCH] * len(RATIOS), columns, kept[1])]
+        kept = [[max(int(ratio * most), 1) for ratio in self.ratios] for most in (self.columns, self.rows)]
+        columns = [self.columns] * len(self.ratios) if self.all_columns else kept[0]
+        return [torch.tensor(each, dtype=torch.int32) for each in ([self.batch] * len(self.ratios), columns, kept[1])]
 
     @property
     def operations(self) -> int:
         """Additions and multiplications of one pass, for all clients."""
         _, columns, rows = self.counts
-        return 2 * BATCH * self.kernel**2 * self.out_size**2 * int((columns.long() * rows).sum())
+        return 2 * self.batch * self.kernel**2 * self.out_size**2 * int((columns.long() * rows).sum())
 
     def tensors(self) -> list[torch.Tensor]:
         """Inputs, weights and the gradient of the outputs, with room for the widest client."""
         generator = torch.Generator().manual_seed(0)
         shapes = (
-            (BATCH, self.columns, self.size, self.size),
+            (self.batch, self.columns, self.size, self.size),
             (self.rows, self.columns, self.kernel, self.kernel),
-            (BATCH, self.rows, self.out_size, self.out_size),
+            (self.batch, self.rows, self.out_size, self.out_size),
         )
-        return [torch.randn(len(RATIOS), *shape, generator=generator) for shape in shapes]
+        return [torch.randn(len(self.ratios), *shape, generator=generator) for shape in shapes]
 
     def parts(self, *tensors: torch.Tensor) -> list[list[torch.Tensor]]:
         """Of inputs, weights and gradient each client's own part, contiguous: what torch gets beforehand."""
