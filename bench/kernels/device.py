@@ -1,8 +1,8 @@
-"""Alternatives timed on any device, after they were found equal: the ops of the CUDA engine beside the library's calls.
+"""Alternatives timed on any device, after they were found equal: launches of the CUDA engine beside library calls.
 
-On a GPU what can be captured is timed as replays of a graph, so that launching costs ours and theirs alike what it costs
-in a captured step; the rest by events, with what the host takes to launch it. Calls go through several sets of inputs,
-together larger than the second cache.
+On a GPU what can be captured is timed as replays of a graph, so that launching costs ours and theirs alike what it
+costs in a captured step; the rest by events, with what the host takes to launch it. Calls go through several sets of
+inputs, together larger than the second cache.
 """
 
 from __future__ import annotations
@@ -246,7 +246,8 @@ def report(benchmark: Any, comparisons: Sequence[Comparison], **told: object) ->
     named = torch.cuda.get_device_name() if first.device == "cuda" else backends()[0].cpu
     print(f"\n{named}, {platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}; {told}")
     limits = first.ceilings
-    print(f"copying {limits.copy / 1e12:.3f} TB/s, a large {first.precision} product {limits.product / 1e12:.3f} TFLOP/s")
+    rates = f"copying {limits.copy / 1e12:.3f} TB/s, a large {first.precision} product"
+    print(f"{rates} {limits.product / 1e12:.3f} TFLOP/s")
     for one in comparisons:
         print(one.line())
     benchmark.extra_info.update(told, machine=named, comparisons=[one.record() for one in comparisons])

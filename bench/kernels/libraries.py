@@ -1,7 +1,7 @@
 """What a user would otherwise run for a layer of unequal clients: the library's convolutions and products.
 
-Clients that share a call lie side by side as groups of one convolution, which is what `torch.func.vmap` makes of it too.
-All are given their operands where the call wants them: compact, stacked, or as wide as the whole layer with zeros in it.
+Clients that share a call lie side by side as groups of one convolution, which is what `torch.func.vmap` makes of it
+too. All are given their operands where the call wants them: compact, stacked, or as wide as the layer, with zeros.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def alternatives(operands: Operands, direction: str, drawn: list[Drawn]) -> list
         def make() -> tuple[list[Call], Callable[[], Parts]]:
             calls: list[Call] = []
             first: list[tuple[list[int], Bucket]] = []
-            for number, each in enumerate(drawn):
+            for each in drawn:
                 shared = together(kind, list(zip(operands.columns, operands.rows, strict=True)))
                 buckets = [(own, bucket(operands, direction, each, own, layout)) for own in shared]
                 first = first or buckets
@@ -42,9 +42,7 @@ def alternatives(operands: Operands, direction: str, drawn: list[Drawn]) -> list
     return [one("alone", suits, False), one("alone", suits, True), *stacked]
 
 
-def bucket(
-    operands: Operands, direction: str, drawn: Drawn, own: list[int], layout: torch.memory_format
-) -> Bucket:
+def bucket(operands: Operands, direction: str, drawn: Drawn, own: list[int], layout: torch.memory_format) -> Bucket:
     """One library call for these clients, as wide as the widest of them; a single one is not a group."""
     layer, n = operands.layer, len(own)
     columns, rows = (max(sizes[client] for client in own) for sizes in (operands.columns, operands.rows))

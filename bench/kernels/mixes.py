@@ -1,6 +1,5 @@
 """The paper's VGG11 and cohorts of unequal capabilities: what the ops of the CUDA engine are measured on."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 from bench.kernels.layers import Layer
@@ -29,7 +28,6 @@ STAGES = {  # behind each convolution: channels, height and width, and whether a
     "stage 7, 512 at 2": (512, 2, False),
     "stage 8, 512 at 2": (512, 2, True),
 }
-WIDTHS = (64, 128, 256, 256, 512, 512, 512, 512)
 MIXES = ("all whole", "all sixteenths", "uniform", "one large")
 
 
@@ -44,21 +42,16 @@ def ratios(mix: str, clients: int) -> tuple[float, ...]:
     return tuple(each[mix])
 
 
-def cohorts() -> Iterator[tuple[int, str]]:
+def cohorts() -> list[tuple[int, str]]:
     """Every mix of 10 and 100 clients, of 1000 those of unequal clients."""
-    for clients in CLIENTS:
-        for mix in MIXES:
-            if clients < CLIENTS[-1] or not mix.startswith("all"):
-                yield clients, mix
+    every = [(clients, mix) for clients in CLIENTS for mix in MIXES]
+    return [(clients, mix) for clients, mix in every if clients < CLIENTS[-1] or not mix.startswith("all")]
 
 
-def cases() -> Iterator[tuple[int, str, Precision]]:
+def cases() -> list[tuple[int, str, Precision]]:
     """Every cohort in TF32, the uniform ones in the other precisions too."""
-    for clients, mix in cohorts():
-        yield clients, mix, "tf32"
-        if mix == "uniform":
-            yield clients, mix, "fp32"
-            yield clients, mix, "bf16"
+    every: tuple[Precision, ...] = ("tf32", "fp32", "bf16")
+    return [(*cohort, one) for cohort in cohorts() for one in (every if cohort[1] == "uniform" else every[:1])]
 
 
 def of(layer: Layer, mix: str, clients: int, batch: int = BATCH) -> Layer:

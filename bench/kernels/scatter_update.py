@@ -1,16 +1,60 @@
-"""scatter_update: python -m pytest -s bench/kernels/scatter_update.py"""
+"""scatter_update: python -m pytest -s bench/kernels/scatter_update.py; on a GPU with -m gpu"""
 
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 import torch
 
+from bench.kernels import device as on
+from bench.kernels.masters import Masters
 from bench.kernels.measure import compare
-from bench.kernels.shapes import SHAPES, cohort
+from bench.kernels.mixes import cohorts, ratios
+from bench.kernels.shapes import SHAPES, cohort, vgg11
+from fedlps.engine.cuda.definitions.entries import positions
+from fedlps.engine.cuda.launches import Packed, Pull, Rates
 from fedlps_kernels import scatter_update
 from fedlps_kernels.scatter_update import definition
 
 STEP = {"lr": 0.1, "pull": 0.01, "weight_decay": 1e-4, "momentum": 0.9}
+
+
+def on_device(cohort: Masters) -> on.Comparison:
+    """A step without momentum, pulled to what all received; ours also sums what it wrote, the library does not."""
+    gradient = torch.randn(cohort.places.size, generator=cohort.generator, device=cohort.device)
+    rates = Rates(torch.full((1,), STEP["lr"], device=cohort.device), 0.0, STEP["weight_decay"], 0.0)
+    pull, learning = Pull(STEP["pull"], cohort.received), cohort.draw()
+
+    def written() -> list[torch.Tensor]:
+        return [cohort.masters[client, cohort.flat(client)] for client in cohort.checked]
+
+    def ours() -> tuple[list[on.Call], Callable[[], list[torch.Tensor]]]:
+        cohort.reset()
+        given = cohort.masters, Packed(gradient, cohort.places), cohort.kept, cohort.counts, [pull], rates
+        active = cohort.samples, cohort.broken
+        return [partial(cohort.weights.scatter_update, *given, None, learning, *active)], written
+
+    def update(own: list[int], entries: torch.Tensor) -> Callable[[], torch.Tensor]:
+        """Gradients lie compact already."""
+        found = [gradient[positions(cohort.places, cohort.layout, client)] for client in own]
+        rows, g, w0 = torch.tensor(own, device=cohort.device)[:, None], torch.stack(found), cohort.received
+
+        def call() -> torch.Tensor:
+            w = cohort.masters[rows, entries]
+            q = (g + pull.coefficient * (w - w0[entries])).add_(w, alpha=rates.weight_decay)
+            cohort.masters[rows, entries] = w.sub_(q, alpha=STEP["lr"])
+            return w
+
+        return call
+
+    alternatives = [
+        on.Alternative("ours", ours),
+        cohort.shared("alone", update, lambda _: written(), before=cohort.reset, captured=False),
+        cohort.shared("alone", update, lambda _: written(), before=cohort.reset),
+        cohort.shared("equal", update, lambda _: written(), before=cohort.reset),
+    ]
+    moved = 4 * (3 * cohort.entries + cohort.layout.parameters)  # g read, w read and written; the reference once
+    return on.compare("scatter_update", alternatives, cohort.device, "fp32", moved_bytes=moved)
 
 
 @pytest.mark.parametrize("clip", [0.0, 1.0])
@@ -47,3 +91,10 @@ def test_scatter_update(benchmark, shape, clip):
         torch.testing.assert_close(parameters, calls["definition"][1])
     moved = 4 * clients * case.capacity * 6  # w and v read and written, g and the anchor read
     compare(benchmark, {name: call for name, (call, _) in calls.items()}, moved_bytes=moved)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("clients", "mix"), cohorts())
+def test_vgg11_on_a_gpu(gpu, benchmark, clients, mix):
+    found = on_device(Masters(vgg11(), ratios(mix, clients), gpu))
+    on.report(benchmark, [found], op="scatter_update", clients=clients, mix=mix)

@@ -1,6 +1,7 @@
 """Layouts of real rounds, and a cohort's submodels on them."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -39,6 +40,12 @@ def mnist_cnn() -> Layout:
 def wide_cnn() -> Layout:
     """About 2.4 million parameters; 960 units, as in the middle of vgg11."""
     return chain([(64, 3, 9), (128, 64, 9), (256, 128, 9), (512, 256, 9), (10, 512, 16)])
+
+
+def vgg11() -> Layout:
+    """The paper's network for CIFAR-10 without its norms: 9.2 million parameters; 2,752 units."""
+    widths = (3, 64, 128, 256, 256, 512, 512, 512, 512)
+    return chain([*((rows, columns, 9) for columns, rows in pairwise(widths)), (10, 512, 1)])
 
 
 SHAPES = {"mnist_cnn, 10 clients": (mnist_cnn, 10), "wide_cnn, 4 clients": (wide_cnn, 4)}

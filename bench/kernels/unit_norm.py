@@ -1,4 +1,4 @@
-"""unit_norm and its gradient: python -m pytest -s bench/kernels/unit_norm.py"""
+"""unit_norm and its gradient: python -m pytest -s bench/kernels/unit_norm.py; with ReLU and pooling on a GPU with -m gpu"""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,8 +6,12 @@ from typing import Any
 import pytest
 import torch
 
+from bench.kernels.device import report
 from bench.kernels.layers import BATCH, RATIOS
 from bench.kernels.measure import compare
+from bench.kernels.mixes import BATCH as PAPERS
+from bench.kernels.mixes import STAGES, cases, ratios
+from bench.kernels.stages import Stages, stage
 from fedlps_kernels import unit_norm
 from fedlps_kernels.unit_norm import definition
 
@@ -75,3 +79,14 @@ def test_gradient(benchmark, shape):
     }
     torch.testing.assert_close(alternatives["op"](), alternatives["definition"](), rtol=1e-3, atol=1e-2)
     compare(benchmark, alternatives, moved_bytes=moved_bytes(shape, counts, 3))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("clients", "mix", "precision"), cases())
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "gradient"])
+def test_vgg11_on_a_gpu(gpu, benchmark, backward, clients, mix, precision):
+    found = []
+    for name, (channels, size, pooled) in STAGES.items():
+        kept = [max(int(ratio * channels), 1) for ratio in ratios(mix, clients)]
+        found.append(stage(name, Stages(kept, channels, size, PAPERS, pooled, gpu, precision), backward=backward))
+    report(benchmark, found, op="unit_norm", direction="gradient" if backward else "forward", clients=clients, mix=mix)
