@@ -22,7 +22,7 @@ from fedlps.engine.cuda.launches import Precision
 from fedlps_kernels import backends
 
 Call = Callable[[], object]
-TOLERANCES: dict[Precision, float] = {"fp32": 1e-5, "tf32": 1e-3, "bf16": 1e-2}  # of the largest entry
+TOLERANCES: dict[Precision, float] = {"fp32": 1e-5, "tf32": 1e-3, "bf16": 1e-2}  # relative, of norms
 LONG, SECONDS = 50, 0.3  # samples, and what they may take; of calls that take longer there are at least SHORT
 SHORT = 10
 TOGETHER = 200e-6  # seconds of a sample, at least
@@ -107,12 +107,13 @@ def compare(
     operations: int = 0,
     moved_bytes: int = 0,
     ceilings: Ceilings | None = None,
-    exact: bool = False,
+    tolerance: float | None = None,
 ) -> Comparison:
     """Checks and times the alternatives; the first is ours, and is timed once more behind the others.
 
-    exact: results are the same numbers. AssertionError, naming the alternative, where a result differs.
+    tolerance: instead of that of the precision. AssertionError, naming the alternative, where a result differs.
     """
+    allowed = TOLERANCES[precision] if tolerance is None else tolerance
     found = Comparison(
         *(name, str(device), precision, operations, moved_bytes), ceilings or measured_ceilings(device, precision)
     )
@@ -125,7 +126,7 @@ def compare(
                 calls, results = one.make()
                 calls[0]()
                 if wanted:
-                    check(f"{name}: {one.name}", results(), wanted, 0 if exact else TOLERANCES[precision])
+                    check(f"{name}: {one.name}", results(), wanted, allowed)
                 else:
                     wanted = [result.clone() for result in results()]
                 times = timed(calls, torch.device(device), captured=one.captured)
@@ -143,14 +144,11 @@ def compare(
 
 
 def check(what: str, results: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor], tolerance: float) -> None:
-    """Client by client: the largest difference, relative to the largest entry."""
+    """Client by client: the norm of the difference, relative to that of ours."""
     for client, (got, want) in enumerate(zip(results, wanted, strict=True)):
         assert got.shape == want.shape, f"{what}: client {client} has {tuple(got.shape)}, ours {tuple(want.shape)}"
-        if not want.numel():
-            continue
-        apart = float((got.double() - want.double()).abs().max())
-        most = tolerance * float(want.double().abs().max())
-        assert apart <= most, f"{what}: client {client} differs by {apart:.3g}, allowed {most:.3g}"
+        apart, whole = (float(torch.linalg.vector_norm(one)) for one in (got.double() - want.double(), want.double()))
+        assert apart <= tolerance * whole, f"{what}: client {client} differs by {apart:.3g} of {whole:.3g}"
 
 
 def timed(calls: Sequence[Call], device: torch.device, *, captured: bool) -> list[float]:

@@ -1,4 +1,4 @@
-"""unit_norm and its gradient: python -m pytest -s bench/kernels/unit_norm.py; with ReLU and pooling on a GPU with -m gpu"""
+"""unit_norm and its gradient: python -m pytest -s bench/kernels/unit_norm.py; on a GPU, with ReLU and pool, -m gpu"""
 
 from collections.abc import Callable
 from typing import Any

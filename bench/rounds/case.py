@@ -115,22 +115,22 @@ def fedlps_case(
     batch: int = 32,
     dtype: torch.dtype = torch.float32,
     tied: bool = False,
+    images: int | None = None,
 ) -> Case:
     """A round of FedLPS: learned units, pulled to what was received. One client per ratio.
+
+    images: how many different ones there are, which clients then share; none: as many as all samples.
 
     tied: redundancies that nearly agree, so that selections change all the time, instead of those of a first round.
     """
 
-    def hold(case: Case, ratio: float) -> Hold:
-        redundancy = torch.sigmoid(-unit_abs_sum(case.parameters[None], case.layout)[0])
-        if tied:
-            noise = torch.randn(case.program.units, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-            redundancy = (0.3 + 1e-3 * noise).to(dtype)
-        return Hold(case.program.counts(ratio), Learned(redundancy, STRENGTH, 0.0, "mean"))
-
-    case = _case(len(ratios), network or mnist_network(), samples, epochs, batch, dtype)
+    case = _case(len(ratios), network or mnist_network(), samples, epochs, batch, dtype, images)
+    redundancy = torch.sigmoid(-unit_abs_sum(case.parameters[None], case.layout)[0])
+    if tied:
+        noise = torch.randn(case.program.units, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        redundancy = (0.3 + 1e-3 * noise).to(dtype)
     pull = Pull(2 * MU / case.program.size, case.parameters)
-    holds = [hold(case, ratio) for ratio in ratios]
+    holds = [Hold(case.program.counts(ratio), Learned(redundancy, STRENGTH, 0.0, "mean")) for ratio in ratios]
     return _with(case, tuple(Job(client, own, (SEGMENT,), pulls=(pull,)) for client, own in enumerate(holds)))
 
 
@@ -194,12 +194,21 @@ def _dataset(
     return Dataset("synthetic", both, both, classes, numpy.full(channels, mean), numpy.full(channels, deviation))
 
 
-def _case(clients: int, network: Network, samples: int, epochs: int, batch: int, dtype: torch.dtype) -> Case:
+def _case(
+    clients: int,
+    network: Network,
+    samples: int,
+    epochs: int,
+    batch: int,
+    dtype: torch.dtype,
+    images: int | None = None,
+) -> Case:
     program = derive(network.module, network.shape)
     floating = numpy.float64 if dtype == torch.float64 else numpy.float32
-    store = SampleStore(network.images(network.shape, program.classes, clients * samples), floating)
-    everything = numpy.arange(clients * samples)
-    inputs, labels = store.batch(everything)
+    different = clients * samples if images is None else images
+    store = SampleStore(network.images(network.shape, program.classes, different), floating)
+    everything = numpy.arange(clients * samples) % different
+    inputs, labels = store.batch(numpy.arange(different))
     return Case(
         network.module,
         program,
