@@ -86,10 +86,10 @@ def _draw(axes: Any, panel: Panel, names: Sequence[str]) -> None:
     low, high = min([*reach, ridge]) / 2, max([*reach, ridge]) * 2
     slope = [(x, min(panel.copy * x, panel.product) / TERA) for x in (low, ridge, high)]
     axes.plot(*zip(*slope, strict=True), color="black", label="ceiling: copying, then the largest product")
-    axes.annotate(f"{panel.copy / TERA:.3g} TB/s", slope[0], xytext=(6, 14), textcoords="offset points", fontsize=8)
-    axes.annotate(
-        f"{panel.product / TERA:.3g} TFLOP/s", slope[1], xytext=(0, 4), textcoords="offset points", fontsize=8
-    )
+    middle = (low * ridge) ** 0.5
+    told = {"textcoords": "offset points", "fontsize": plot_style.STYLE["legend.fontsize"]}
+    axes.annotate(f"{panel.copy / TERA:.3g} TB/s", (middle, panel.copy * middle / TERA), xytext=(6, -8), **told)
+    axes.annotate(f"{panel.product / TERA:.3g} TFLOP/s", slope[-1], xytext=(0, 4), ha="right", **told)
     for number, series in enumerate(names):
         points = [point for point in panel.points if point.series == series]
         if not points:

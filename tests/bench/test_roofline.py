@@ -23,8 +23,9 @@ def results(*precisions: str) -> dict[str, Any]:
 
     entries = []
     for precision in precisions:
-        for direction in ("forward", "input gradient", "weight gradient"):
-            made = [entry("x", 10.0**n, 4e7 * n, 10.0**n / 2e14 + 2e-6 * n, precision) for n in (8, 9, 10, 11)]
+        for number, direction in enumerate(("forward", "input gradient", "weight gradient")):
+            sizes = [(10.0**n, (number + 4) * 1e7 * n) for n in (8, 9, 10, 11)]
+            made = [entry("x", work, moved, work / 2e14 + moved / 3e12, precision) for work, moved in sizes]
             told = {"op": "grouped_conv2d", "direction": direction}
             entries.append({"extra_info": {"machine": "NVIDIA H200", **told, "comparisons": made}})
         step = entry("step", 4.9e11, 8e9, 4e-3, precision)
@@ -44,7 +45,7 @@ def test_points() -> None:
     assert point.intensity == pytest.approx(61.25)
     assert point.ours == pytest.approx(4.9e11 / 4e-3)
     assert point.other == pytest.approx(4.9e11 / 16e-3)
-    assert all(point.ours <= min(tf32.product, 1e15) for point in tf32.points)
+    assert all(point.ours < min(tf32.product, tf32.copy * point.intensity) for point in tf32.points)
 
 
 def test_a_picture(tmp_path: Path) -> None:
