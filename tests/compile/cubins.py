@@ -1,7 +1,9 @@
 """Compiling Triton kernels ahead of time, and what the machine code says of them."""
 
+import functools
 import re
 import subprocess
+import tempfile
 from pathlib import Path
 
 import triton
@@ -9,7 +11,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from fedlps_kernels.rounding import ANY_PLACE
-from tests.compile.shipped import Shipped
+from tests.compile.shipped import Shipped, shipped
 
 TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
 SHARED_LIMIT = {80: 166_912, 90: 232_448}  # bytes a block may have
@@ -44,6 +46,17 @@ def compiled(shipped: Shipped, folder: Path) -> dict[str, int]:
     found = {name.lower(): int(re.search(rf"{name}:(\d+)", usage)[1]) for name in ("REG", "STACK")}
     found["shared"] = binary.metadata.shared
     return found | {name: len(re.findall(pattern, code)) for name, pattern in COUNTED.items()}
+
+
+@functools.cache
+def _by_key() -> dict[tuple[str, str, str], Shipped]:
+    return {each.key: each for each in shipped()}
+
+
+def compiled_by_key(key: tuple[str, str, str]) -> dict[str, int]:
+    """As `compiled`, for another process, which kernels cannot be sent to."""
+    with tempfile.TemporaryDirectory() as folder:
+        return compiled(_by_key()[key], Path(folder))
 
 
 def _cuobjdump(option: str, path: Path) -> str:

@@ -3,7 +3,10 @@
 A change that is meant to change the machine code rewrites the table: python -m tests.compile
 """
 
+import multiprocessing
 import re
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,12 +15,14 @@ pytest.importorskip("triton")
 
 import triton
 
+from fedlps.engine.executors import cores
 from fedlps_kernels import launching
 from tests.compile import table
-from tests.compile.cubins import SHARED_LIMIT, compiled
+from tests.compile.cubins import SHARED_LIMIT, compiled_by_key
 from tests.compile.shipped import Shipped, shipped
 
 SHIPPED = list(shipped())
+Builds = dict[tuple[str, str, str], Future[dict[str, int]]]
 QUICK = ("forward wide conv", "input_gradient wide conv", "weight_gradient wide conv")
 
 pytestmark = [
@@ -45,9 +50,20 @@ def test_every_kernel_is_shipped() -> None:
     assert named == {each.kernel.__name__ for each in SHIPPED}
 
 
+@pytest.fixture(scope="module")
+def builds(request: pytest.FixtureRequest) -> Iterator[Builds]:
+    """What is asked for, compiled by as many processes as there are cores."""
+    own = [
+        item for item in request.session.items if isinstance(item, pytest.Function) and "builds" in item.fixturenames
+    ]
+    with ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn")) as pool:
+        keys = [item.callspec.params["each"].key for item in own]
+        yield {key: pool.submit(compiled_by_key, key) for key in keys}
+
+
 @pytest.mark.parametrize("each", [marked(each) for each in SHIPPED])
-def test_compiles_as_recorded(each: Shipped, tmp_path: Path) -> None:
-    found = compiled(each, tmp_path)
+def test_compiles_as_recorded(each: Shipped, builds: Builds) -> None:
+    found = builds[each.key].result()
     assert found["stack"] == 0, "registers are spilled"
     assert found["shared"] <= SHARED_LIMIT[each.architecture]
     assert found == table.read()[each.key]
