@@ -16,7 +16,7 @@ enum class Method { direct, whole_map, tiles_of_2, tiles_of_4, wide_tiles_of_2 }
 // Tiles are transformed to [value of a tile][channel][tile row, tile, sample], so many at once as the second cache holds;
 // the last index is a lane.
 struct Tiling {
-    std::int64_t step = 0, values = 0, weights = 0;  // outputs along a side of a tile; what one is transformed to
+    std::int64_t step = 0, values = 0;               // outputs along a side of a tile; what one is transformed to
     std::int64_t rows = 0, run = 0;                  // rows of tiles, and lanes of one
     std::int64_t chunk_rows = 0, chunk_run = 0;      // taken at once: rows of tiles, or a part of one
     std::int64_t lanes = 0, pitch = 0;               // of such a chunk; from channel to channel
@@ -29,10 +29,9 @@ struct Tiling {
         if (method == Method::direct) return;
         constexpr std::int64_t CACHE = 640 << 10, FEWEST = 96, BLOCK = 64, MOST = 1 << 22;
         step = method == Method::tiles_of_4 ? 4 : 2;
-        values = method == Method::whole_map ? 4 : method == Method::tiles_of_2 ? 16 : 36;
-        weights = method == Method::whole_map ? 9 : values;
+        values = method == Method::whole_map ? 9 : method == Method::tiles_of_2 ? 16 : 36;
         rows = chunk_rows = height / step, run = chunk_run = width / step * batch;
-        once = rows * run >= FEWEST && weights * channels * units <= MOST;
+        once = rows * run >= FEWEST && values * channels * units <= MOST;
         row_block = once ? units : least(units, BLOCK), channel_block = once ? channels : least(channels, BLOCK);
         if (once) {
             const std::int64_t most = greatest(FEWEST, CACHE / (values * (channels + units) * bytes));
@@ -51,12 +50,12 @@ struct Tiling {
     [[gnu::always_inline]] constexpr std::int64_t plane(std::int64_t channels) const { return channels * pitch + 16; }
     // Lane by lane instead: [value][lane][channel].
     [[gnu::always_inline]] constexpr std::int64_t turned_plane(std::int64_t channels) const { return lanes * padded(channels) + 16; }
-    // Transformed weights: [weight][row][column].
+    // Transformed weights: [value][row][column].
     [[gnu::always_inline]] static constexpr std::int64_t weight_plane(std::int64_t rows, std::int64_t columns) {
         return rows * padded(columns) + 16;
     }
     [[gnu::always_inline]] constexpr std::int64_t packed() const {
-        return weights * greatest(weight_plane(row_block, channel_block), weight_plane(channel_block, row_block));
+        return values * greatest(weight_plane(row_block, channel_block), weight_plane(channel_block, row_block));
     }
     [[gnu::always_inline]] constexpr std::int64_t line_pitch() const { return padded(chunk_run); }
 

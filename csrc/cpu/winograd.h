@@ -72,37 +72,22 @@ struct Winograd {
     }
 };
 
-// Which of a tile's sums one product belongs to, of which value and weight, and whether it is their first.
-struct Term {
-    int sum, value, weight;
-    bool first_of_sum, first_of_value, first_of_weight;
-};
-
+// Value by value a tile's inputs times its weights: VALUES products.
 template <int STEP_, int KERNEL_>
 struct TilesOf {
-    static constexpr int STEP = STEP_, KERNEL = KERNEL_, SIDE = STEP + KERNEL - 1, VALUES = SIDE * SIDE, WEIGHTS = VALUES, TERMS = VALUES;
+    static constexpr int STEP = STEP_, KERNEL = KERNEL_, SIDE = STEP + KERNEL - 1, VALUES = SIDE * SIDE;
     static constexpr auto INPUT = Winograd<STEP, KERNEL>().input;
     static constexpr auto WEIGHT = Winograd<STEP, KERNEL>().weight;
     static constexpr auto OUTPUT = Winograd<STEP, KERNEL>().output;
-    static constexpr Term term(int number) { return {number, number, number, true, true, true}; }
 };
 
-// A map of 2x2: each output sees each input through one entry of the window, and none of the halo.
+// A map of 2x2 sees none of the halo. Along a side y0 = w1 x0 + w2 x1 and y1 = w0 x0 + w1 x1 are three products instead of
+// four: y0 = w1 (x0 + x1) + (w2 - w1) x1, y1 = w1 (x0 + x1) + (w0 - w1) x0.
 struct WholeMap {
-    static constexpr int STEP = 2, KERNEL = 3, SIDE = 4, VALUES = 4, WEIGHTS = 9, TERMS = 16;
-    static constexpr Matrix<2, 4> INPUT{{{0, 1, 0, 0}, {0, 0, 1, 0}}};
-    static constexpr Matrix<3, 3> WEIGHT{{{1, 0, 0}, {0, 1, 0}, {0, 0, 1}}};
-    static constexpr Matrix<2, 2> OUTPUT{{{1, 0}, {0, 1}}};
-    static constexpr int weight_of(int sum, int value) {
-        return (value / 2 - sum / 2 + 1) * 3 + value % 2 - sum % 2 + 1;
-    }
-    static constexpr Term term(int number) {
-        const int sum = number / 4, value = number % 4;
-        bool first = true;
-        for (int before = 0; before < number; ++before)
-            first = first && weight_of(before / 4, before % 4) != weight_of(sum, value);
-        return {sum, value, weight_of(sum, value), value == 0, sum == 0, first};
-    }
+    static constexpr int STEP = 2, KERNEL = 3, SIDE = 4, VALUES = 9;
+    static constexpr Matrix<3, 4> INPUT{{{0, 1, 1, 0}, {0, 0, 1, 0}, {0, 1, 0, 0}}};
+    static constexpr Matrix<3, 3> WEIGHT{{{0, 1, 0}, {0, -1, 1}, {1, -1, 0}}};
+    static constexpr Matrix<2, 3> OUTPUT{{{1, 1, 0}, {1, 0, 1}}};
 };
 
 // Calls work(form) for a convolution that does not go directly.

@@ -3,7 +3,7 @@
 namespace fedlps::FEDLPS_ISA {
 namespace {
 
-// A block of weights, transformed: [weight][channel][row].
+// A block of weights, transformed: [value][channel][row].
 template <class Form, class T>
 void transform_weights(const Conv<T>& conv, const Tiling& tiling, Range rows, Range channels) {
     constexpr int AREA = Form::KERNEL * Form::KERNEL;
@@ -65,16 +65,15 @@ void forward_chunk(const Conv<T>& conv, const Tiling tiling, const Chunk chunk) 
         const bool turn = turned<T>(lanes, rows.count);
         for_each_block(conv.in.channels, tiling.channel_block, [&](Range channels) {
             if (first_chunk || !tiling.once) transform_weights<Form>(conv, tiling, rows, channels);
-            for (int number = 0; number < Form::TERMS; ++number) {
-                const Term term = Form::term(number);
-                const T* values = conv.tiles + term.value * value_plane + channels.first * tiling.pitch;
-                const T* weights = conv.packed + term.weight * weight_plane;
-                const bool add = channels.first > 0 || !term.first_of_sum;
+            for (int value = 0; value < Form::VALUES; ++value) {
+                const T* values = conv.tiles + value * value_plane + channels.first * tiling.pitch;
+                const T* weights = conv.packed + value * weight_plane;
+                const bool add = channels.first > 0;
                 if (turn)
-                    multiply<T>({values, tiling.pitch, weights, weight_pitch, turned_sums + term.sum * turned_plane,
+                    multiply<T>({values, tiling.pitch, weights, weight_pitch, turned_sums + value * turned_plane,
                                  weight_pitch, lanes, rows.count, channels.count, add});
                 else
-                    multiply<T>({weights, weight_pitch, values, tiling.pitch, sums + term.sum * sum_plane, tiling.pitch,
+                    multiply<T>({weights, weight_pitch, values, tiling.pitch, sums + value * sum_plane, tiling.pitch,
                                  rows.count, lanes, channels.count, add});
             }
         });

@@ -77,7 +77,7 @@ void fetch(const PlainStep<T>& step, std::int64_t first, std::int64_t count) {
     }
 }
 
-// A block of the weights' gradient from that of what they were transformed to, [weight][row][channel]; or their step.
+// A block of the weights' gradient from that of what they were transformed to, [value][row][channel]; or their step.
 template <class Form, class T>
 void gather_weights_gradient(const Conv<T>& conv, const Tiling& tiling, const T* transformed, Range rows, Range channels) {
     constexpr int AREA = Form::KERNEL * Form::KERNEL, MOST = 64;  // channels at once
@@ -127,18 +127,16 @@ void weight_gradient(const Conv<T>& conv, const Tiling& tiling, const Chunk& chu
             transpose(conv.expanded + sum * tiling.plane(conv.rows) + rows.first * tiling.pitch, tiling.pitch,
                       rows.count, lanes, sums + sum * sum_plane, row_pitch);
         for_each_block(conv.in.channels, tiling.channel_block, [&](Range channels) {
-            for (int number = 0; number < Form::TERMS; ++number) {
-                const Term term = Form::term(number);
-                multiply<T>({sums + term.sum * sum_plane, row_pitch, values + term.value * value_plane + channels.first,
-                             channel_pitch, transformed + term.weight * weight_plane, weight_pitch, rows.count,
-                             channels.count, lanes, !term.first_of_weight || !first_chunk});
-            }
+            for (int value = 0; value < Form::VALUES; ++value)
+                multiply<T>({sums + value * sum_plane, row_pitch, values + value * value_plane + channels.first, channel_pitch,
+                             transformed + value * weight_plane, weight_pitch, rows.count, channels.count, lanes,
+                             !first_chunk});
             if (last_chunk) gather_weights_gradient<Form>(conv, tiling, transformed, rows, channels);
         });
     });
 }
 
-// A block of weights, transformed and turned: [weight][row][channel].
+// A block of weights, transformed and turned: [value][row][channel].
 template <class Form, class T>
 void transform_weights(const Conv<T>& conv, const Tiling& tiling, Range rows, Range channels) {
     constexpr int AREA = Form::KERNEL * Form::KERNEL;
@@ -195,16 +193,15 @@ void input_gradient(const Conv<T>& conv, const Tiling& tiling, const Chunk& chun
         const bool turn = turned<T>(lanes, channels.count);
         for_each_block(conv.rows, tiling.row_block, [&](Range rows) {
             if (first_chunk || !tiling.once) transform_weights<Form>(conv, tiling, rows, channels);
-            for (int number = 0; number < Form::TERMS; ++number) {
-                const Term term = Form::term(number);
-                const T* sums = conv.expanded + term.sum * sum_plane + rows.first * tiling.pitch;
-                const T* weights = conv.packed + term.weight * weight_plane;
-                const bool add = rows.first > 0 || !term.first_of_value;
+            for (int value = 0; value < Form::VALUES; ++value) {
+                const T* sums = conv.expanded + value * sum_plane + rows.first * tiling.pitch;
+                const T* weights = conv.packed + value * weight_plane;
+                const bool add = rows.first > 0;
                 if (turn)
-                    multiply<T>({sums, tiling.pitch, weights, weight_pitch, turned_values + term.value * turned_plane,
+                    multiply<T>({sums, tiling.pitch, weights, weight_pitch, turned_values + value * turned_plane,
                                  weight_pitch, lanes, channels.count, rows.count, add});
                 else
-                    multiply<T>({weights, weight_pitch, sums, tiling.pitch, values + term.value * value_plane,
+                    multiply<T>({weights, weight_pitch, sums, tiling.pitch, values + value * value_plane,
                                  tiling.pitch, channels.count, lanes, rows.count, add});
             }
         });
