@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from bench.kernels.device import Ceilings
 from bench.launches import launches_of_a_step
 from bench.rounds.case import RATIOS, vgg_network
 from fedlps.engine.cuda.launches import Precision
@@ -17,8 +18,9 @@ from fedlps.engine.cuda.network import Network, Product, network
 from fedlps.program import Program
 from fedlps.trace import derive
 
-BANDWIDTH = 4.3e12  # bytes/s, read and written: a device copy on an H200
+COPY = 4.3e12  # bytes/s, read and written: a device copy on an H200
 RATES: dict[Precision, float] = {"bf16": 788e12, "tf32": 394e12, "fp32": 67e12}  # FLOP/s; TF32 taken for half of bf16
+ASSUMED = {precision: Ceilings(COPY, rate) for precision, rate in RATES.items()}
 BATCH = 20
 COHORTS = (10, 100, 1000)
 SINGLE, INDEX = 4, 8  # bytes
@@ -26,25 +28,41 @@ SINGLE, INDEX = 4, 8  # bytes
 
 @dataclass(frozen=True)
 class Work:
-    """Of one launch for one client: floating-point operations of products, bytes read and written."""
+    """Of the launches of one name for all clients: floating-point operations of products, bytes read and written."""
 
     name: str
-    flops: float
-    bytes: float
+    flops: int
+    bytes: int
 
-    def seconds(self, precision: Precision) -> float:
+    def seconds(self, ceilings: Ceilings) -> float:
         """The floor."""
-        return max(self.flops / RATES[precision], self.bytes / BANDWIDTH)
+        return max(self.flops / ceilings.product, self.bytes / ceilings.copy)
 
 
-def client(program: Program, chain: Network, ratio: float, precision: Precision) -> Iterator[Work]:
-    """Everything that one client of a ratio asks of a step, in a usual FedLPS step; its selection changes."""
-    counts = torch.tensor([program.counts(ratio)])
-    kept = [int(activation.kept(counts)) for activation in chain.activations]
-    sizes = [BATCH * own * one.positions for own, one in zip(kept, chain.activations, strict=True)]
+def step(program: Program, counts: torch.Tensor, batch: int, precision: Precision) -> list[Work]:
+    """A usual FedLPS step whose selections change. counts: (C, G), kept units. Works of one name together."""
+    totals = dict[str, list[int]]()
+    for work in _launched(program, network(program), counts.to(torch.int64), batch, precision):
+        total = totals.setdefault(work.name, [0, 0])
+        total[0] += work.flops
+        total[1] += work.bytes
+    return [Work(name, *total) for name, total in totals.items()]
+
+
+def seconds(works: Sequence[Work], ceilings: Ceilings) -> float:
+    """The floor of all, one after another."""
+    return sum(work.seconds(ceilings) for work in works)
+
+
+def _launched(
+    program: Program, chain: Network, counts: torch.Tensor, batch: int, precision: Precision
+) -> Iterator[Work]:
+    kept = [activation.kept(counts) for activation in chain.activations]
+    sizes = [batch * int(own.sum()) * one.positions for own, one in zip(kept, chain.activations, strict=True)]
     entry = 2 if precision == "bf16" else SINGLE
-    weights = int(program.layout().compact_sizes(counts))
+    weights = int(program.layout().compact_sizes(counts).sum())
     packs = 1 if precision == "bf16" else 2
+    units = len(counts) * program.units
     yield Work("dropped sums", 0, SINGLE * dropped(program, chain, kept))
     yield Work("pack weights", 0, packs * weights * (SINGLE + entry))
     yield Work("gather batch", 0, sizes[0] * (1 + entry))
@@ -52,8 +70,8 @@ def client(program: Program, chain: Network, ratio: float, precision: Precision)
         inputs, outputs = sizes[number], sizes[number + 1]
         if isinstance(operation, Product):
             layer = program.layers[operation.layer]
-            held = kept[number + 1] * kept[number] * layer.inner
-            flops = 2 * BATCH * layer.positions * held
+            held = int((kept[number + 1] * kept[number]).sum()) * layer.inner
+            flops = 2 * batch * layer.positions * held
             yield Work(f"forward {operation.layer + 1}", flops, entry * (inputs + held + outputs))
             yield Work(f"weight gradient {operation.layer + 1}", flops, entry * (inputs + outputs) + SINGLE * held)
             if not operation.first:
@@ -65,38 +83,32 @@ def client(program: Program, chain: Network, ratio: float, precision: Precision)
         yield Work("norm, ReLU, pool", 0, entry * (inputs + outputs))
         yield Work("norm, ReLU, pool gradient", 0, entry * (2 * inputs + outputs))
     yield Work("loss", 0, 2 * entry * sizes[-1])
-    yield Work("importance step", 0, 3 * SINGLE * program.units)
-    yield Work("update", 0, 3 * SINGLE * weights)  # gradient, weight, weight; the reference is shared
-    yield Work("select units", 0, 2 * SINGLE * program.units)
+    yield Work("importance step", 0, 3 * SINGLE * units)
+    yield Work("update", 0, SINGLE * (3 * weights + program.size))  # gradient, weight, weight; one reference for all
+    yield Work("select units", 0, 2 * SINGLE * units)
 
 
-def dropped(program: Program, chain: Network, kept: Sequence[int]) -> int:
+def dropped(program: Program, chain: Network, kept: Sequence[torch.Tensor]) -> int:
     """Entries of kept rows that lie in columns which are not kept."""
     found = 0
     for number, operation in enumerate(chain.operations):
         if isinstance(operation, Product) and operation.group >= 0:
             layer = program.layers[operation.layer]
-            found += kept[number + 1] * (layer.columns - kept[number]) * layer.inner
+            found += int((kept[number + 1] * (layer.columns - kept[number])).sum()) * layer.inner
     return found
 
 
 def cohort(program: Program, clients: int, precision: Precision) -> list[Work]:
-    """The works of clients of ratios 1 to 1/16 in equal parts, in one launch each; those of one name together."""
-    chain, totals = network(program), dict[str, list[float]]()
-    for ratio in RATIOS:
-        for work in client(program, chain, ratio, precision):
-            total = totals.setdefault(work.name, [0.0, 0.0])
-            total[0] += work.flops * clients / len(RATIOS)
-            total[1] += work.bytes * clients / len(RATIOS)
-    totals["update"][1] += SINGLE * program.size
-    return [Work(name, flops, bytes_) for name, (flops, bytes_) in totals.items()]
+    """Clients of ratios 1 to 1/16 in equal parts."""
+    counts = torch.tensor([program.counts(ratio) for ratio in RATIOS]).repeat(clients // len(RATIOS), 1)
+    return step(program, counts, BATCH, precision)
 
 
 def once_a_round(program: Program, clients: int) -> list[Work]:
     """What is not part of a step: masters are set, summed and read whole or compact."""
     masters = SINGLE * clients * program.size
     kept = SINGLE * sum(int(program.layout().compact_sizes(torch.tensor([program.counts(one)]))) for one in RATIOS)
-    return [Work("masters", 0, masters), Work("unit_abs_sum", 0, masters), Work("compact", 0, 2 * kept * clients / 5)]
+    return [Work("masters", 0, masters), Work("unit_abs_sum", 0, masters), Work("compact", 0, 2 * kept * clients // 5)]
 
 
 def main() -> None:
@@ -111,8 +123,8 @@ def main() -> None:
         for precision in RATES:
             works = cohort(program, clients, precision)
             flops, moved = sum(work.flops for work in works), sum(work.bytes for work in works)
-            floor = sum(work.seconds(precision) for work in works)
-            products = sum(work.seconds(precision) for work in works if work.flops)
+            floor = seconds(works, ASSUMED[precision])
+            products = seconds([work for work in works if work.flops], ASSUMED[precision])
             rows.setdefault("TFLOP of products", [])
             if precision == "bf16":
                 rows["TFLOP of products"].append(f"{flops / 1e12:.3g}")
@@ -126,7 +138,7 @@ def main() -> None:
     counted = {precision: launches_of_a_step(precision) for precision in ("bf16", "tf32")}
     tables = {precision: {work.name: work for work in cohort(program, 100, precision)} for precision in RATES}
     for name, work in tables["bf16"].items():
-        floors = [f"{1e6 * tables[precision][name].seconds(precision):.3g}" for precision in RATES]
+        floors = [f"{1e6 * tables[precision][name].seconds(ASSUMED[precision]):.3g}" for precision in RATES]
         made = [str(counted[precision].pop(name, "")) for precision in counted]
         print(f"| {name} | {work.flops / 1e12:.2g} | {work.bytes / 1e9:.2g} | {' | '.join([*floors, *made])} |")
     for name in list(counted["bf16"]):
@@ -136,7 +148,7 @@ def main() -> None:
     print("| once a round | " + " | ".join(f"{clients} clients, GB; ms" for clients in COHORTS) + " |")
     print("|---|" + "---|" * len(COHORTS))
     for works in zip(*(once_a_round(program, clients) for clients in COHORTS), strict=True):
-        columns = [f"{work.bytes / 1e9:.3g}; {1e3 * work.seconds('fp32'):.3g}" for work in works]
+        columns = [f"{work.bytes / 1e9:.3g}; {1e3 * work.seconds(ASSUMED['fp32']):.3g}" for work in works]
         print(f"| {works[0].name} | {' | '.join(columns)} |")
 
 

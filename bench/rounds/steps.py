@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy
 import torch
 
+from bench import floors
 from bench.kernels.device import Alternative, Call, Ceilings, Comparison, branches, compare, measured_ceilings
 from bench.kernels.operands import Parts, together
 from bench.rounds.case import Case
-from bench.rounds.floors import operations, traffic
 from bench.rounds.stacked import Stacked, kept_entries
 from fedlps.engine.cuda.executor import CudaExecutor
 from fedlps.engine.cuda.jobs import counts_of
@@ -38,15 +38,15 @@ def step(
         for title, layout in both.items():
             make = _later(case, device, precision, kind, layout)
             alternatives.append(Alternative(f"{spelled}, {title}", make))
-    counts, work = counts_of(case.plan.jobs, len(case.layout.groups) - 1), (case.program, case.layout)
-    batch = len(case.batches(0)[0])
+    counts = counts_of(case.plan.jobs, len(case.layout.groups) - 1)
+    works = floors.step(case.program, counts, len(case.batches(0)[0]), precision)
     return compare(
         name,
         alternatives,
         device,
         precision,
-        operations=operations(*work, counts, batch),
-        moved_bytes=traffic(*work, counts, batch, precision),
+        operations=sum(work.flops for work in works),
+        moved_bytes=sum(work.bytes for work in works),
         ceilings=limits,
         tolerance=TOLERANCES[precision] if tolerance is None else tolerance,
     )

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from bench import floors
 from bench.kernels import device
 from bench.kernels.layers import Layer
 from bench.kernels.masters import Masters
@@ -18,7 +19,6 @@ from bench.kernels.stages import Stages, stage
 from bench.rounds import gpu, stacked
 from bench.rounds.case import Case, fedlps_case, vgg_network
 from bench.rounds.engine import torch_threads
-from bench.rounds.floors import operations, seconds
 from bench.rounds.steps import step
 from fedlps.engine.cuda.launches import Precision
 from fedlps.trace import derive
@@ -159,9 +159,9 @@ def test_floors_of_the_paper() -> None:
     """One H200: what was computed by hand for separate launches, and with the best fusions."""
     program = derive(vgg_network().module, (3, 32, 32))
     counts = torch.tensor([program.counts(ratio) for ratio in ratios("uniform", 100)])
-    ceilings = device.Ceilings(4.3e12, 788e12)
-    assert operations(program, program.layout(), counts, 20) == pytest.approx(0.488e12, rel=0.02)
-    assert 1.8e-3 < seconds(program, program.layout(), counts, 20, "bf16", ceilings) < 3.3e-3
+    works = floors.step(program, counts, 20, "bf16")
+    assert sum(work.flops for work in works) == pytest.approx(0.488e12, rel=0.02)
+    assert 1.8e-3 < floors.seconds(works, floors.ASSUMED["bf16"]) < 3.3e-3
 
 
 def test_cohorts() -> None:
