@@ -27,13 +27,13 @@ class Machine:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.patch = patch
         self.torch()
-        self.module({"runtime": 13000, "driver": 13000, "architectures": "sm_80 sm_90"})
+        self.module({"runtime": 13000, "driver": 13000, "capabilities": [(9, 0)]})
+        patch.setattr(native, "why_no_cuda", native.why_no_cuda.__wrapped__)  # its answer is kept
         patch.setattr(presence.importlib.util, "find_spec", lambda _: object())
 
-    def torch(self, cuda: str | None = "13.0", available: bool = True, capability: tuple[int, int] = (9, 0)) -> None:
+    def torch(self, cuda: str | None = "13.0", available: bool = True) -> None:
         self.patch.setattr(torch.version, "cuda", cuda)
         self.patch.setattr(torch.cuda, "is_available", lambda: available)
-        self.patch.setattr(torch.cuda, "get_device_capability", lambda: capability)
         self.patch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
 
     def module(self, cuda: dict[str, object] | None) -> None:
@@ -75,17 +75,14 @@ def test_what_is_missing_is_said_in_one_line(machine: Machine) -> None:
 
     machine.patch.setattr(presence.importlib.util, "find_spec", lambda _: None)
     assert why() == "triton is not installed (pip install fedlps[gpu])"
-    machine.module(None)
-    machine.patch.setattr(presence.importlib.util, "find_spec", lambda _: object())
-    assert why() == "the native module has no CUDA part: install where nvcc is found"
-    machine.module({"runtime": 13000, "driver": 12080})
-    assert why() == "the driver serves CUDA 12.8, the kernels need 13.0"
-    machine.module({"runtime": 12080, "driver": 12040})
-    assert presence.why_not() == ""
-    machine.torch(capability=(7, 5))
-    assert why() == "the GPU (a GPU) is sm_75, older than sm_80"
     machine.torch(available=False)
     assert why() == "torch finds no CUDA device or driver"
+    machine.module(None)
+    assert why() == "the native module has no CUDA part: install where nvcc is found, or with FEDLPS_CUDA=on"
+    machine.module({"runtime": 13000, "driver": 12080, "capabilities": []})
+    assert why() == "the driver serves CUDA 12.8, older than the runtime's 13.0: install a newer driver"
+    machine.module({"runtime": 12080, "driver": 12040, "capabilities": [(7, 5)]})
+    assert why() == "GPU 0 is sm_75, older than sm_80"
     machine.torch(cuda=None)
     assert why() == f"torch {torch.__version__} is built without CUDA"
 

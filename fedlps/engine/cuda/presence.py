@@ -9,26 +9,18 @@ import torch
 
 from fedlps_kernels import native
 
-OLDEST = (8, 0)  # compute capability that the kernels are compiled for
-
 
 def why_not() -> str:
     """Why the kernels do not run here, in one line; empty if they do."""
     if torch.version.cuda is None:
         return f"torch {torch.__version__} is built without CUDA"
-    found = _found()
-    if found is not None and 0 < found["driver"] // 1000 < found["runtime"] // 1000:
-        return f"the driver serves CUDA {_spelled(found['driver'])}, the kernels need {_spelled(found['runtime'])}"
+    missing = native.why_no_cuda()
+    if missing:
+        return missing
     if not torch.cuda.is_available():
         return "torch finds no CUDA device or driver"
-    capability = torch.cuda.get_device_capability()
-    if capability < OLDEST:
-        oldest, own = ("sm_{}{}".format(*number) for number in (OLDEST, capability))
-        return f"the GPU ({torch.cuda.get_device_name()}) is {own}, older than {oldest}"
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed (pip install fedlps[gpu])"
-    if found is None:
-        return native.why_not() or "the native module has no CUDA part: install where nvcc is found"
     return ""
 
 
