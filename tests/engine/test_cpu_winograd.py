@@ -1,5 +1,6 @@
 """3x3 windows on maps of even sides, which the CPU engine transforms tile by tile, against the definition."""
 
+import itertools
 import math
 
 import numpy
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedlps.engine.cohort import Cohort
-from fedlps.engine.plan import Hold, Job, Plan, Probe, Segment
+from fedlps.engine.plan import Hold, Job, Learned, Plan, Probe, Pull, Segment
 from fedlps.engine.result import Executor, whole
 from tests.engine.agreement import agree, agree_on_evaluation
 from tests.engine.cases import cohort_of, samples
@@ -20,7 +21,7 @@ from tests.engine.engines import both, each_isa, needs_engine
 pytestmark = [needs_engine, pytest.mark.usefixtures("poisoned_memory")]
 PROBES: frozenset[Probe] = frozenset({"kept", "losses", "parameters", "gradients"})
 SEEDS, BATCHES = st.integers(0, 2**32), st.sampled_from([1, 5, 20, 32])
-SIDES, UNITS = st.sampled_from([2, 4, 6, 8, 12]), st.sampled_from([1, 3, 15, 16, 17, 33])
+SIDES, UNITS = st.sampled_from([2, 4, 6, 8, 12]), st.sampled_from([1, 3, 25, 32, 33, 49])
 COUNT, CLASSES = 45, 3  # samples
 Shape = tuple[int, ...]
 Model = tuple[nn.Sequential, Shape]
@@ -113,6 +114,33 @@ def test_rounds_agree(model: Model, seed: int, learned: bool) -> None:
     want = reference.train(start, plan, cohort)
     for _ in each_isa():
         agree(engine.train(start, plan, cohort), want)
+
+
+@pytest.mark.parametrize("side", [2, 4, 6, 8])
+@pytest.mark.parametrize("pulled", [True, False])
+def test_steps_taken_where_gradients_are_made(side: int, pulled: bool) -> None:
+    """Nobody asks for the gradients, so they are never stored. The selection changes with the sums of the weights."""
+    shape = (26, side, side)
+    module = nn.Sequential(
+        *(nn.Conv2d(26, 75, 3, padding=1), nn.BatchNorm2d(75, track_running_stats=False), nn.ReLU()),
+        *(nn.Conv2d(75, 33, 3, padding=1, bias=False), nn.MaxPool2d(2), nn.Flatten()),
+        nn.Linear(33 * (side // 2) ** 2, CLASSES),
+    )
+    program, engine, reference = both(module, shape, samples(shape, CLASSES, COUNT, side))
+    start, rng = start_of(program, side), numpy.random.default_rng(side)
+    redundancy = torch.from_numpy(0.3 + 1e-4 * rng.normal(size=program.units))
+    learned = Learned(redundancy, 0.5, 0.0, "sum")
+    pulls = (Pull(0.3, start + 0.1),) if pulled else ()
+    jobs = [Job(0, Hold(program.counts(ratio), learned), (Segment(0.1, 0, 0.01),), pulls=pulls) for ratio in (0.9, 1)]
+    plan, cohort = (
+        Plan(tuple(jobs), PROBES - {"gradients"}),
+        cohort_of([rng.permutation(COUNT)[:20].tolist() for _ in range(4)]),
+    )
+    want = reference.train(start, plan, cohort)
+    kept = want.probes["kept"][0]
+    assert any(not torch.equal(one, other) for one, other in itertools.pairwise(kept))
+    for _ in each_isa():
+        agree(engine.train(start, plan, cohort), want, 1e-11)
 
 
 def test_the_same_step_twice_gives_the_same_bits() -> None:
