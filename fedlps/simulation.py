@@ -155,7 +155,8 @@ def uploading(plan: Plan, jobs: LocalResult) -> LocalResult:
     own = {job.client: row for row, job in enumerate(plan.jobs) if job.destination == "personal"}
     uploads = {job.client: row for row, job in enumerate(plan.jobs) if job.destination == "upload"}
     rows = own | uploads
-    result = jobs[[rows[client] for client in sorted(rows)]]
+    chosen = [rows[client] for client in sorted(rows)]
+    result = jobs if chosen == list(range(len(plan.jobs))) else jobs[chosen]  # picking rows copies them
     for row, job in enumerate(plan.jobs):
         result.diverged[job.client] |= jobs.diverged[row]
     return result

@@ -32,6 +32,10 @@ class Submodels:
     def __getitem__(self, rows: slice | list[int]) -> Submodels:
         return Submodels(self.kept[rows], self.counts[rows], self.parameters[rows])
 
+    def rows(self, chosen: list[int]) -> Submodels:
+        """These rows; a copy unless they are all, in order."""
+        return self if chosen == list(range(len(self))) else self[chosen]
+
     def repeated(self, times: int) -> Submodels:
         """A single submodel so many times, without copies: to be run on as many clients' samples."""
         return Submodels(*(tensor.expand(times, -1) for tensor in (self.kept, self.counts, self.parameters)))

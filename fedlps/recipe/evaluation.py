@@ -88,7 +88,7 @@ class PersonalModels:
         counted = [int(position) for position in numpy.flatnonzero(outcome.counted)]
         clients = [int(outcome.round.clients[position]) for position in counted]
         validation = [federation.split.client(client).validate for client in clients]
-        alive = trained if len(counted) == len(trained) else trained[counted]  # picking rows copies them
+        alive = trained.rows(counted)
         accuracies = federation.executor.evaluate(alive, validation, "train").accuracies()
         stale = {name: self._tested(federation, name) for name in PERSONAL}
         sizes = federation.layout.compact_sizes(trained.counts).tolist()

@@ -44,12 +44,13 @@ def held_entries(travels: Travels = held_mask) -> Upload:
 
     def uploads(federation: Federation, outcome: Outcome) -> Uploads:
         positions = [int(position) for position in outcome.counted.nonzero()[0]]
-        trained = outcome.result.submodels[positions]
+        trained = outcome.result.submodels.rows(positions)
         capacity = trained.parameters.shape[1]
-        received = gather_weights(
+        change = gather_weights(
             outcome.round.global_parameters[None], trained.kept, trained.counts, federation.layout, capacity
         )
-        residuals = Submodels(trained.kept, trained.counts, received - trained.parameters)
+        change -= trained.parameters
+        residuals = Submodels(trained.kept, trained.counts, change)
         masks = [travels(federation, outcome, position) for position in positions]
         if any(mask is not None for mask in masks):
             return by_entry(federation, tuple(positions), residuals, masks)
