@@ -171,7 +171,7 @@ def test_a_layer_keeps_exactly_its_budget(sensitivity, density) -> None:
             masks[:, layer.bias : layer.bias + layer.rows] = True
         values = torch.where(masks, torch.randn(masks.shape, generator=generator, dtype=torch.float64), 0)
         table = torch.tensor([fed.all_counts] * 4, dtype=torch.int32)
-        outcome = outcome_of(fed, round_, models=Submodels(fed.all_units.expand(4, -1), table, values))
+        outcome = outcome_of(fed, round_, models=Submodels(fed.all_units.repeat(4, 1), table, values))
         outcome.result.probes["mask"] = list(masks)
         consensus.keep_masks(fed, [masks.any(0)])
         uploads = upload.held_entries(consensus.everything)(fed, outcome)
