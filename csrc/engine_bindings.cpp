@@ -95,6 +95,7 @@ Job<T> job_of(const py::dict& given) {
     job.learned = learning.has_value();
     if (learning) job.learning = {std::get<0>(*learning), std::get<1>(*learning), std::get<2>(*learning)};
     job.after_gradient = value<bool>(given, "after_gradient");
+    job.start = array<const T>(given, "start");
     job.parameters = array<T>(given, "parameters");
     job.velocity = array<T>(given, "velocity");
     job.redundancy = array<T>(given, "redundancy");

@@ -129,9 +129,10 @@ struct Client {
         job.samples = samples, job.edges = edges, job.epoch_steps = draw(1, steps), job.last_step = steps;
         job.counts = counts, job.kept = kept, job.exits = draw(1, static_cast<std::int64_t>(program.exits.size()));
         compact.resize(CompactLayout(program.layout, counts).size);
-        job.parameters = parameters, job.compact = compact, job.redundancy = redundancy, job.told = told;
+        job.start = parameters, job.compact = compact, job.redundancy = redundancy, job.told = told;
         job.losses = losses, job.squares = squares, job.kept_by_step = kept_by_step;
         job.lr = 0.1, job.weight_decay = 0.01, job.mutual = 0.5;
+        if (draw.coin()) job.parameters = parameters;
         if (draw.coin()) job.pulls.push_back({0.1, reference});
         if (draw.coin()) job.clip = 0.5, job.penalty = 0.1, job.scale = scale;
         if (draw.coin()) job.momentum = 0.9, velocity.resize(program.parameters), job.velocity = velocity;

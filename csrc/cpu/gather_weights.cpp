@@ -5,11 +5,9 @@ namespace fedlps::FEDLPS_ISA {
 template <class T>
 void gather_weights(const Layout& layout, const Submodel& submodel, std::span<const T> parameters,
                     std::span<T> compact) {
-    const std::int64_t size =
-        for_each_run(layout, submodel, [&](std::int64_t to, std::int64_t from, std::int64_t length) {
-            for (std::int64_t entry = 0; entry < length; ++entry) compact[to + entry] = parameters[from + entry];
-        });
-    for (T& entry : compact.subspan(size)) entry = 0;
+    for_each_run(layout, submodel, [&](std::int64_t to, std::int64_t from, std::int64_t length) {
+        for (std::int64_t entry = 0; entry < length; ++entry) compact[to + entry] = parameters[from + entry];
+    });
 }
 
 template <class T>

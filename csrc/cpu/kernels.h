@@ -22,7 +22,7 @@ struct Kernels {
     void (*importance_step)(const Layout&, std::span<const T> redundancy, std::span<const T> sums,
                             std::span<const T> unit_gradient, double lr, double lam, double kappa, bool mean,
                             std::span<T> stepped);
-    // The kept entries in compact order, then zeros.
+    // The kept entries in compact order; what lies behind them is left as it is.
     void (*gather_weights)(const Layout&, const Submodel&, std::span<const T> parameters, std::span<T> compact);
     // The kept entries at their places, zeros elsewhere.
     void (*scatter_weights)(const Layout&, const Submodel&, std::span<const T> compact, std::span<T> parameters);

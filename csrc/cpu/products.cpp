@@ -68,7 +68,7 @@ struct Parts {
 }  // namespace
 
 template <class T>
-void multiply(const Product<T>& product) {
+void multiply(const Product<T>& product, Ahead<T>& ahead, std::int64_t lines) {
     const Parts depths(product.depth, DEEPEST), widths((product.lanes + LANES<T> - 1) / LANES<T>, WIDEST);
     Product<T> at = product;
     for (std::int64_t deep = 0, k = 0; deep < depths.count; k += depths[deep++]) {
@@ -77,11 +77,13 @@ void multiply(const Product<T>& product) {
         for (std::int64_t column = 0, lane = 0; column < widths.count; lane += widths[column++] * LANES<T>) {
             const Tiles<Tile<T>>& tiles = *CHOICES<T>[widths[column] - 1];
             const Parts blocks(product.rows, tiles.most);
+            const std::int64_t some = lines ? lines / (depths.count * widths.count * blocks.count) + 1 : 0;
             at.vectors = product.vectors + k * product.vector_pitch + lane;
             at.scalars = product.scalars + k * product.scalar_pitch;
             at.result = product.result + lane;
             for (std::int64_t block = 0; block < blocks.count; ++block) {
                 tiles.of[blocks[block] - 1](at);
+                ahead.fetch(some);
                 at.scalars += blocks[block];
                 at.result += blocks[block] * product.pitch;
             }
@@ -89,7 +91,7 @@ void multiply(const Product<T>& product) {
     }
 }
 
-template void multiply(const Product<float>&);
-template void multiply(const Product<double>&);
+template void multiply(const Product<float>&, Ahead<float>&, std::int64_t);
+template void multiply(const Product<double>&, Ahead<double>&, std::int64_t);
 
 }  // namespace fedlps::FEDLPS_ISA

@@ -18,7 +18,32 @@ struct Product {
     bool add;  // to what the result holds
 };
 
+// Rows of memory that are read soon, to be fetched into the second cache while products keep the processor busy.
 template <class T>
-void multiply(const Product<T>& product);
+struct Ahead {
+    static constexpr std::int64_t LINE = 64 / sizeof(T);
+    const T* from;
+    const T* also;  // the same rows of another vector; null: none
+    std::int64_t rows, run, pitch;
+    std::int64_t entry = 0;
+
+    // The lines to fetch during each of so many products.
+    [[gnu::always_inline]] std::int64_t share(std::int64_t products) const { return rows * (run / LINE + 1) / products + 1; }
+
+    [[gnu::always_inline]] void fetch(std::int64_t lines) {
+        for (; lines > 0 && rows > 0; --lines) {
+            __builtin_prefetch(from + entry, 0, 2);
+            if (also) __builtin_prefetch(also + entry, 0, 2);
+            entry += LINE;
+            if (entry < run) continue;
+            entry = 0, --rows, from += pitch;
+            if (also) also += pitch;
+        }
+    }
+};
+
+// lines: to be fetched meanwhile; without any, ahead is not used.
+template <class T>
+void multiply(const Product<T>& product, Ahead<T>& ahead, std::int64_t lines);
 
 }  // namespace fedlps::FEDLPS_ISA

@@ -18,9 +18,9 @@ inline Side side(const Layout& layout, const Submodel& submodel, std::int64_t gr
     return {submodel.kept.data() + layout.groups[group], submodel.counts[group]};
 }
 
-// Calls visit(compact, flat, length) for each run of entries that lie together in both vectors; returns the compact size.
+// Calls visit(compact, flat, length) for each run of entries that lie together in both vectors.
 template <class Visit>
-std::int64_t for_each_run(const Layout& layout, const Submodel& submodel, const Visit& visit) {
+void for_each_run(const Layout& layout, const Submodel& submodel, const Visit& visit) {
     std::int64_t compact = 0;
     for (const Layer& layer : layout.layers) {
         const Side rows = side(layout, submodel, layer.row_group, layer.rows);
@@ -42,7 +42,6 @@ std::int64_t for_each_run(const Layout& layout, const Submodel& submodel, const 
             for (std::int64_t row = 0; row < rows.count; ++row, ++compact) visit(compact, vector + rows[row], 1);
         }
     }
-    return compact;
 }
 
 }  // namespace fedlps::FEDLPS_ISA

@@ -172,6 +172,29 @@ struct Range {
     for (std::int64_t first = 0; first < all; first += block) visit(Range{first, least(all - first, block)});
 }
 
+struct Block {
+    Range outer, inner;
+};
+
+// What nested blocks come to behind this one; nothing behind the last.
+[[gnu::always_inline]] inline Block behind(Block at, std::int64_t outer, std::int64_t outer_block, std::int64_t inner,
+                                           std::int64_t inner_block) {
+    const auto next = [](Range range, std::int64_t all, std::int64_t block) {
+        const std::int64_t first = range.first + range.count;
+        return Range{first, least(all - first, block)};
+    };
+    at.inner = next(at.inner, inner, inner_block);
+    if (at.inner.count > 0) return at;
+    return {next(at.outer, outer, outer_block), next({0, 0}, inner, inner_block)};
+}
+
+template <class T>
+Ahead<T> ahead_of(const Conv<T>& conv, Range rows, Range channels) {
+    const std::int64_t area = conv.kernel * conv.kernel, pitch = conv.in.channels * area;
+    const std::int64_t place = rows.first * pitch + channels.first * area;
+    return {conv.weight + place, nullptr, rows.count, channels.count * area, pitch};
+}
+
 // The inputs of a chunk of tiles, transformed: [value][channel][lane].
 template <class Form, class T>
 void transform_input(const Conv<T>& conv, const Tiling tiling, const Chunk chunk) {

@@ -65,16 +65,19 @@ void forward_chunk(const Conv<T>& conv, const Tiling tiling, const Chunk chunk) 
         const bool turn = turned<T>(lanes, rows.count);
         for_each_block(conv.in.channels, tiling.channel_block, [&](Range channels) {
             if (first_chunk || !tiling.once) transform_weights<Form>(conv, tiling, rows, channels);
+            const Block next = behind({rows, channels}, conv.rows, tiling.row_block, conv.in.channels, tiling.channel_block);
+            Ahead<T> ahead = ahead_of(conv, next.outer, next.inner);
+            const std::int64_t lines = tiling.once ? 0 : ahead.share(Form::VALUES);
             for (int value = 0; value < Form::VALUES; ++value) {
                 const T* values = conv.tiles + value * value_plane + channels.first * tiling.pitch;
                 const T* weights = conv.packed + value * weight_plane;
                 const bool add = channels.first > 0;
                 if (turn)
                     multiply<T>({values, tiling.pitch, weights, weight_pitch, turned_sums + value * turned_plane,
-                                 weight_pitch, lanes, rows.count, channels.count, add});
+                                 weight_pitch, lanes, rows.count, channels.count, add}, ahead, lines);
                 else
                     multiply<T>({weights, weight_pitch, values, tiling.pitch, sums + value * sum_plane, tiling.pitch,
-                                 rows.count, lanes, channels.count, add});
+                                 rows.count, lanes, channels.count, add}, ahead, lines);
             }
         });
         if (turn)

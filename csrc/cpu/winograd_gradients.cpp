@@ -68,15 +68,6 @@ PlainStep<T> part_of(const PlainStep<T>& step, std::int64_t first_row, std::int6
     return part;
 }
 
-// What a step reads, into the second cache, while its gradient is made.
-template <class T>
-void fetch(const PlainStep<T>& step, std::int64_t first, std::int64_t count) {
-    for (std::int64_t entry = first; entry < first + count; entry += 64 / static_cast<int>(sizeof(T))) {
-        __builtin_prefetch(step.weights + entry, 1);
-        if (step.reference) __builtin_prefetch(step.reference + entry);
-    }
-}
-
 // A block of the weights' gradient from that of what they were transformed to, [value][row][channel]; or their step.
 template <class Form, class T>
 void gather_weights_gradient(const Conv<T>& conv, const Tiling& tiling, const T* transformed, Range rows, Range channels) {
@@ -88,7 +79,6 @@ void gather_weights_gradient(const Conv<T>& conv, const Tiling& tiling, const T*
         for (std::int64_t first = 0; first < channels.count; first += MOST) {
             const std::int64_t most = least(channels.count - first, MOST);
             const std::int64_t place = (rows.first + row) * to_pitch + (channels.first + first) * AREA;
-            if (conv.step) fetch(*conv.step, place, most * AREA);
             for (std::int64_t channel = 0; channel < most; channel += LANES<T>) {
                 const T* from = transformed + row * pitch + first + channel;
                 two_sided<Form::WEIGHT.transposed(), T>(
@@ -127,10 +117,14 @@ void weight_gradient(const Conv<T>& conv, const Tiling& tiling, const Chunk& chu
             transpose(conv.expanded + sum * tiling.plane(conv.rows) + rows.first * tiling.pitch, tiling.pitch,
                       rows.count, lanes, sums + sum * sum_plane, row_pitch);
         for_each_block(conv.in.channels, tiling.channel_block, [&](Range channels) {
+            Ahead<T> ahead = ahead_of(conv, rows, channels);
+            if (conv.step && conv.step->reference) ahead.also = conv.step->reference + (ahead.from - conv.weight);
+            const std::int64_t lines = conv.step && last_chunk ? ahead.share(Form::VALUES) : 0;
             for (int value = 0; value < Form::VALUES; ++value)
                 multiply<T>({sums + value * sum_plane, row_pitch, values + value * value_plane + channels.first, channel_pitch,
                              transformed + value * weight_plane, weight_pitch, rows.count, channels.count, lanes,
-                             !first_chunk});
+                             !first_chunk},
+                            ahead, lines);
             if (last_chunk) gather_weights_gradient<Form>(conv, tiling, transformed, rows, channels);
         });
     });
@@ -193,16 +187,19 @@ void input_gradient(const Conv<T>& conv, const Tiling& tiling, const Chunk& chun
         const bool turn = turned<T>(lanes, channels.count);
         for_each_block(conv.rows, tiling.row_block, [&](Range rows) {
             if (first_chunk || !tiling.once) transform_weights<Form>(conv, tiling, rows, channels);
+            const Block next = behind({channels, rows}, conv.in.channels, tiling.channel_block, conv.rows, tiling.row_block);
+            Ahead<T> ahead = ahead_of(conv, next.inner, next.outer);
+            const std::int64_t lines = tiling.once ? 0 : ahead.share(Form::VALUES);
             for (int value = 0; value < Form::VALUES; ++value) {
                 const T* sums = conv.expanded + value * sum_plane + rows.first * tiling.pitch;
                 const T* weights = conv.packed + value * weight_plane;
                 const bool add = rows.first > 0;
                 if (turn)
                     multiply<T>({sums, tiling.pitch, weights, weight_pitch, turned_values + value * turned_plane,
-                                 weight_pitch, lanes, channels.count, rows.count, add});
+                                 weight_pitch, lanes, channels.count, rows.count, add}, ahead, lines);
                 else
                     multiply<T>({weights, weight_pitch, sums, tiling.pitch, values + value * value_plane,
-                                 tiling.pitch, channels.count, lanes, rows.count, add});
+                                 tiling.pitch, channels.count, lanes, rows.count, add}, ahead, lines);
             }
         });
         if (turn)

@@ -15,7 +15,7 @@ from fedlps.engine.native_samples import native_samples
 from fedlps.engine.plan import Hold, Job, Learned, Plan, Probe, Segment
 from fedlps.engine.result import Evaluation, LocalResult, Part, Samples, Submodels
 from fedlps.program import Program
-from fedlps_kernels import native, select_units
+from fedlps_kernels import native, select_units, untouched
 
 
 class CpuExecutor:
@@ -118,7 +118,7 @@ class CpuExecutor:
         kept = _rows([job.kept for job in jobs], self.program.units, torch.int32)
         counts = _rows([job.counts for job in jobs], len(self.program.groups), torch.int32)
         sizes = self.layout.compact_sizes(counts).tolist()
-        compact = torch.zeros((len(jobs), max(sizes, default=0)), dtype=self.dtype)
+        compact = untouched.zeros(len(jobs), max(sizes, default=0), self.dtype)
         for row, job, size in zip(compact, jobs, sizes, strict=True):
             row[:size] = job.submodel()
         probes: dict[str, list[Any]] = {name: [job.probe(name) for job in jobs] for name in plan.probes}

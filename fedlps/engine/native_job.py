@@ -16,7 +16,7 @@ from fedlps_kernels import Layout, gather_weights, native
 
 
 class NativeJob:
-    """Parameters (P,), velocity, redundancies (U,), kept units and counters of one job.
+    """Parameters (P,) if anything asks for them behind the training, velocity, redundancies (U,), kept units and counters of one job.
 
     batches: of all epochs; epoch: how many of them an epoch has; places: maps sample indices to what the engine reads;
     kept: (U,) int32, the units to begin with.
@@ -37,7 +37,9 @@ class NativeJob:
         self.program, self.job, self.epoch = program, job, max(epoch, 1)
         self.dtype = global_parameters.dtype
         start = global_parameters if job.start is None else job.start
-        self.parameters = start.detach().to(self.dtype).clone(memory_format=torch.contiguous_format)
+        self.start = start.detach().to(self.dtype).contiguous()
+        asked = "parameters" in probes or len(job.segments) > 1 or any(segment.after for segment in job.segments)
+        self.parameters = self.start.clone() if asked else None
         self.velocity: torch.Tensor | None = None
         self.counts = torch.tensor(job.hold.counts, dtype=torch.int32)
         units = job.hold.units
@@ -57,7 +59,7 @@ class NativeJob:
         self.losses = torch.zeros(steps, dtype=torch.float64)
         self.squares = torch.zeros(steps, dtype=torch.float64)
         self.by_step = torch.zeros((steps, program.units), dtype=torch.int32) if "kept" in probes else None
-        self.gradients = torch.zeros_like(self.parameters) if "gradients" in probes else None
+        self.gradients = torch.zeros_like(self.start) if "gradients" in probes else None
         self.first_gradient: torch.Tensor | None = None
         self.mask: torch.Tensor | None = None
         self.told = torch.zeros(4, dtype=torch.int64)  # hits, samples, steps, diverged
@@ -76,15 +78,15 @@ class NativeJob:
         if not self.segment.carry_velocity:
             self.velocity = None
         if self.velocity is None and self.segment.momentum:
-            self.velocity = torch.zeros_like(self.parameters)
+            self.velocity = torch.zeros_like(self.start)
         masks = [mask for mask in (self.held, self.segment.trains) if mask is not None]
         self.mask = torch.stack(masks).all(0) if masks else None
-        self.first_gradient = torch.zeros_like(self.parameters) if self.segment.after_gradient else None
+        self.first_gradient = torch.zeros_like(self.start) if self.segment.after_gradient else None
         return True
 
     def leave(self) -> None:
         """What follows a segment: its change of weights and mask."""
-        if self.segment.after is None or self.diverged:
+        if self.segment.after is None or self.parameters is None or self.diverged:
             return
         held = torch.ones_like(self.parameters, dtype=torch.bool) if self.held is None else self.held
         parameters, self.held = self.segment.after(self.parameters, held, self.first_gradient)
@@ -95,7 +97,8 @@ class NativeJob:
         """The parameters of the kept units, in compact order."""
         if self.compact is None:  # as the engine left it, unless nothing ran or something followed
             size = int(self.layout.compact_sizes(self.counts[None]))
-            return gather_weights(self.parameters[None], self.kept[None], self.counts[None], self.layout, size)[0]
+            full = self.start if self.parameters is None else self.parameters
+            return gather_weights(full[None], self.kept[None], self.counts[None], self.layout, size)[0]
         return self.compact
 
     def arguments(self) -> dict[str, Any]:
@@ -124,7 +127,8 @@ class NativeJob:
             "passes": [self._pass(one) for one in segment.passes],
             "learning": None if learned is None else (learned.strength, learned.kappa, learned.reduction == "mean"),
             "after_gradient": segment.after_gradient,
-            "parameters": native.array(self.parameters),
+            "start": native.array(self.start),
+            "parameters": _optional(self.parameters),
             "velocity": _optional(self.velocity if segment.momentum else None),
             "redundancy": native.array(self.redundancy),
             "kept": native.array(self.kept),
@@ -183,7 +187,7 @@ class NativeJob:
             case "parameters":
                 return self.parameters
             case "mask":
-                return torch.ones_like(self.parameters, dtype=torch.bool) if self.held is None else self.held
+                return torch.ones_like(self.start, dtype=torch.bool) if self.held is None else self.held
             case "gradients":
                 return self.gradients
 

@@ -12,6 +12,7 @@ import torch
 from fedlps.engine.cohort import Indices
 from fedlps.engine.result import Submodels, whole
 from fedlps.recipe.federation import Federation, Floats, Outcome
+from fedlps_kernels import untouched
 
 PERSONAL = ("last", "best")
 MODELS, MODELS_BYTES = 64, 256 << 20  # in memory at once, at most; executors take them padded to the largest
@@ -166,7 +167,7 @@ def _unpack(federation: Federation, clients: list[int], name: str) -> Submodels:
     stored = [federation.store.get_client(client, name) for client in clients]
     records = [record for record in stored if record is not None]
     sizes = [len(record["parameters"]) for record in records]
-    parameters = torch.zeros((len(records), max(sizes, default=0)), dtype=federation.dtype)
+    parameters = untouched.zeros(len(records), max(sizes, default=0), federation.dtype)
     for row, record in zip(parameters, records, strict=True):
         row[: len(record["parameters"])] = torch.from_numpy(record["parameters"])
     kept = torch.from_numpy(numpy.stack([record["kept"] for record in records]))

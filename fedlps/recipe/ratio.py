@@ -99,7 +99,7 @@ class BanditPerClient:
             return []
         model = whole(federation.program, outcome.round.global_parameters)
         own = [outcome.round.training[position] for position in positions]
-        return list(map(float, federation.executor.evaluate(model[[0] * len(own)], own, "train").accuracies()))
+        return list(map(float, federation.executor.evaluate(model.repeated(len(own)), own, "train").accuracies()))
 
     def _cost(self, federation: Federation, outcome: Outcome, position: int) -> float:
         round_ = outcome.round

@@ -49,7 +49,8 @@ def held_entries(travels: Travels = held_mask) -> Upload:
         change = gather_weights(
             outcome.round.global_parameters[None], trained.kept, trained.counts, federation.layout, capacity
         )
-        change -= trained.parameters
+        for row, size in enumerate(federation.layout.compact_sizes(trained.counts).tolist()):
+            change[row, :size] -= trained.parameters[row, :size]
         residuals = Submodels(trained.kept, trained.counts, change)
         masks = [travels(federation, outcome, position) for position in positions]
         if any(mask is not None for mask in masks):

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from fedlps_kernels import checks, native, places
+from fedlps_kernels import checks, native, places, untouched
 from fedlps_kernels.gather_weights import cuda, definition
 from fedlps_kernels.layout import Layout
 from fedlps_kernels.on_device import OnDevice
@@ -61,7 +61,7 @@ def _gather(
     module = native.serving(parameters)
     if module is None:
         return definition.gather_weights(parameters, kept, counts, layout, capacity)
-    compact = parameters.new_empty(len(kept), capacity)
+    compact = untouched.zeros(len(kept), capacity, parameters.dtype)
     module.gather_weights(*native.arrays(table, groups, parameters, kept, counts, compact), native.threads())
     return compact
 

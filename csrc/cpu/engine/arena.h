@@ -1,6 +1,8 @@
 // Memory for one thread's client: taken piece by piece, given back all at once, kept for the next one.
 #pragma once
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <memory>
@@ -29,9 +31,12 @@ class Arena {
         }
         if (block_ == blocks_.size()) {
             const std::int64_t room = std::max({wanted, BLOCK, blocks_.empty() && BLOCK > 1 ? most_ : 0});
-            auto memory = std::make_unique_for_overwrite<T[]>(static_cast<std::size_t>(room + LINE));
+            auto memory = std::make_unique_for_overwrite<T[]>(static_cast<std::size_t>(room) + ALIGNMENT / sizeof(T));
             const auto address = reinterpret_cast<std::uintptr_t>(memory.get());
-            T* start = memory.get() + (64 - address % 64) % 64 / sizeof(T);
+            T* start = memory.get() + (ALIGNMENT - address % ALIGNMENT) % ALIGNMENT / sizeof(T);
+#ifdef MADV_HUGEPAGE  // a wish: a client's memory is crossed at every step, by more streams than there are page entries
+            madvise(start, static_cast<std::size_t>(room) * sizeof(T), MADV_HUGEPAGE);
+#endif
             blocks_.push_back({std::move(memory), start, room});
             used_ = 0;
         }
@@ -53,9 +58,12 @@ class Arena {
 
   private:
 #if defined(__SANITIZE_ADDRESS__)
-    static constexpr std::int64_t BLOCK = 1;  // every piece on its own, so that what lies behind it is noticed
+    // every piece on its own, so that what lies behind it is noticed
+    static constexpr std::int64_t BLOCK = 1;
+    static constexpr std::uintptr_t ALIGNMENT = 64;
 #else
     static constexpr std::int64_t BLOCK = std::int64_t{1} << 18;
+    static constexpr std::uintptr_t ALIGNMENT = 4096;  // of a page, as madvise wants it
 #endif
     struct Block {
         std::unique_ptr<T[]> memory;

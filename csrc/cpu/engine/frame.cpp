@@ -7,7 +7,8 @@ namespace fedlps {
 
 template <class T>
 Frame<T>::Frame(const Kernels<T>& kernels, const Program& program, Job<T>& job, Arena<T>& arena)
-    : kernels_(kernels), program_(program), job_(job), layout_(program.layout, job.counts) {
+    : kernels_(kernels), program_(program), job_(job), arena_(arena), layout_(program.layout, job.counts),
+      own_(job.parameters), full_(own_.empty() ? job.start : own_) {
     weights = arena.vector(layout_.size);
     if (!job.velocity.empty()) velocity = arena.vector(layout_.size);
     for (std::size_t pull = 0; pull < job.pulls.size(); ++pull) references.push_back(arena.vector(layout_.size));
@@ -18,7 +19,7 @@ Frame<T>::Frame(const Kernels<T>& kernels, const Program& program, Job<T>& job, 
 
 template <class T>
 template <class Visit>
-void Frame<T>::for_each_entry(const Visit& visit) const {
+void Frame<T>::for_each_run(const Visit& visit) const {
     std::int64_t compact = 0;
     const auto units = [&](std::int64_t group, std::int64_t index) {
         return group < 0 ? index : std::int64_t{job_.kept[program_.layout.groups[group] + index]};
@@ -26,21 +27,30 @@ void Frame<T>::for_each_entry(const Visit& visit) const {
     for (std::size_t number = 0; number < layout_.layers.size(); ++number) {
         const Layer& layer = program_.layout.layers[number];
         const CompactLayer& held = layout_.layers[number];
+        const bool whole = held.columns == layer.columns;
+        const std::int64_t runs = whole ? 1 : held.columns, length = whole ? held.width() : layer.inner;
         for (std::int64_t row = 0; row < held.rows; ++row)
-            for (std::int64_t column = 0; column < held.columns; ++column) {
-                const std::int64_t flat = layer.weight + (units(layer.row_group, row) * layer.columns +
-                                                          units(layer.column_group, column)) * layer.inner;
-                for (std::int64_t entry = 0; entry < layer.inner; ++entry) visit(compact++, flat + entry);
+            for (std::int64_t run = 0; run < runs; ++run, compact += length) {
+                const std::int64_t column = whole ? 0 : units(layer.column_group, run);
+                visit(compact, layer.weight + (units(layer.row_group, row) * layer.columns + column) * layer.inner, length);
             }
         for (const std::int64_t vector : {layer.bias, layer.scale, layer.shift})
             for (std::int64_t row = 0; vector >= 0 && row < held.rows; ++row)
-                visit(compact++, vector + units(layer.row_group, row));
+                visit(compact++, vector + units(layer.row_group, row), std::int64_t{1});
     }
 }
 
 template <class T>
+template <class Visit>
+void Frame<T>::for_each_entry(const Visit& visit) const {
+    for_each_run([&](std::int64_t compact, std::int64_t flat, std::int64_t length) {
+        for (std::int64_t entry = 0; entry < length; ++entry) visit(compact + entry, flat + entry);
+    });
+}
+
+template <class T>
 void Frame<T>::gather() {
-    kernels_.gather_weights(program_.layout, submodel(), job_.parameters, weights);
+    kernels_.gather_weights(program_.layout, submodel(), full_, weights);
     if (!velocity.empty()) kernels_.gather_weights(program_.layout, submodel(), job_.velocity, velocity);
     for (std::size_t pull = 0; pull < references.size(); ++pull)
         kernels_.gather_weights(program_.layout, submodel(), job_.pulls[pull].reference, references[pull]);
@@ -50,16 +60,23 @@ void Frame<T>::gather() {
     std::vector<T> within(outside_.size());
     std::fill(outside_.begin(), outside_.end(), T{0});
     absolute_sums(within);
-    kernels_.unit_abs_sum(program_.layout, job_.parameters, outside_);
+    kernels_.unit_abs_sum(program_.layout, full_, outside_);
     for (std::size_t unit = 0; unit < outside_.size(); ++unit) outside_[unit] -= within[unit];
 }
 
 template <class T>
 void Frame<T>::scatter() {
+    if (own_.empty()) {
+        own_ = arena_.vector(program_.parameters);
+        std::copy(full_.begin(), full_.end(), own_.begin());
+        full_ = own_;
+    }
     const auto write = [&](std::span<const T> from, std::span<T> to) {
-        for_each_entry([&](std::int64_t compact, std::int64_t flat) { to[flat] = from[compact]; });
+        for_each_run([&](std::int64_t compact, std::int64_t flat, std::int64_t length) {
+            std::copy_n(from.data() + compact, length, to.data() + flat);
+        });
     };
-    write(weights, job_.parameters);
+    write(weights, own_);
     if (!velocity.empty()) write(velocity, job_.velocity);
 }
 

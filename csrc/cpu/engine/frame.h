@@ -18,8 +18,10 @@ class Frame {
 
     // Gathers what job.kept says from the full vectors.
     void gather();
-    // Writes the weights and the velocity back to the full vectors.
+    // Writes the weights and the velocity back to the full vectors; a start that is only lent is copied first.
     void scatter();
+    // The full weights: what was scattered last, around what no one held since.
+    std::span<const T> full() const { return full_; }
 
     const CompactLayout& layout() const { return layout_; }
     std::int64_t size() const { return layout_.size; }
@@ -46,6 +48,9 @@ class Frame {
 
   private:
     Submodel submodel() const { return {job_.kept, job_.counts}; }
+    // Calls visit(compact, flat, length) for each run of kept entries that lie together in both vectors.
+    template <class Visit>
+    void for_each_run(const Visit& visit) const;
     // Calls visit(compact, flat) for each kept entry.
     template <class Visit>
     void for_each_entry(const Visit& visit) const;
@@ -53,7 +58,10 @@ class Frame {
     const Kernels<T>& kernels_;
     const Program& program_;
     Job<T>& job_;
+    Arena<T>& arena_;
     CompactLayout layout_;
+    std::span<T> own_;  // (P), to be written to; empty: none yet
+    std::span<const T> full_;
     std::vector<std::uint8_t> mask_;
     std::vector<PlainStep<T>> steps_;   // per layer
     std::vector<T> row_sums_;           // of all layers, before the step

@@ -45,8 +45,10 @@ struct Job {
     LearnedTerm learning;
     bool after_gradient;
 
+    std::span<const T> start;  // (P); read only if `parameters` is empty
+
     // in and out
-    std::span<T> parameters;          // (P)
+    std::span<T> parameters;          // (P); empty: begun from `start`, and only `compact` is asked for
     std::span<T> velocity;            // (P); empty without momentum
     std::span<T> redundancy;          // (U)
     std::span<std::int32_t> kept;     // (U)

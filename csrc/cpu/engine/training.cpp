@@ -27,14 +27,14 @@ Training<T>::Training(const Kernels<T>& kernels, const Program& program, const S
 
 template <class T>
 void Training<T>::run() {
-    const bool finite = kernels_.finite(program_.parameters, job_.parameters.data());
+    const bool finite = kernels_.finite(program_.parameters, frame_.full().data());
     for (std::int64_t number = job_.first_step; number < job_.last_step; ++number) {
         step(number);
         if (!finite) job_.told[DIVERGED] = 1;
         if (job_.told[DIVERGED]) break;
     }
     if (job_.after_gradient && !job_.told[DIVERGED]) tell_gradient();
-    frame_.scatter();
+    if (!job_.parameters.empty()) frame_.scatter();
     std::copy(frame_.weights.begin(), frame_.weights.end(), job_.compact.begin());
 }
 
