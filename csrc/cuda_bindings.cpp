@@ -57,6 +57,11 @@ cuda::Active active_of(const ActiveArrays& arrays) {
     return {pointer<const std::int32_t>(arrays.first), pointer<std::int32_t>(arrays.second)};
 }
 
+cuda::Widths widths_of(const Maybe& counts) {
+    if (!counts) return {0, nullptr};
+    return {static_cast<int>(extent(*counts, 0)), pointer<const std::int32_t>(counts)};
+}
+
 // Calls work(T{}) for the tensor's dtype.
 template <class Work>
 void with_type(const Array& tensor, const Work& work) {
@@ -97,12 +102,13 @@ void importance_step(const ModelArrays& model, const Array& redundancy, const Ar
 }
 
 void move(const ModelArrays& model, const CohortArrays& taken, const Array& source, const PlacesArrays& from,
-          const CohortArrays& placed, const Array& target, const PlacesArrays& to, bool tf32, Stream stream) {
+          const CohortArrays& placed, const Array& target, const PlacesArrays& to, bool tf32, const Maybe& widths,
+          Stream stream) {
     const cuda::Rounding rounding = tf32 ? cuda::Rounding::TF32 : cuda::Rounding::NONE;
     with_type(source, [&]<class T>(T) {
         const auto into = [&](auto* address) {
             cuda::move(model_of(model), cohort_of(taken), pointer<const T>(source), places_of(from), cohort_of(placed),
-                       address, places_of(to), rounding, stream);
+                       address, places_of(to), rounding, widths_of(widths), stream);
         };
         if constexpr (std::is_same_v<T, float>)
             if (std::get<2>(target) == "bfloat16") return into(reinterpret_cast<std::uint16_t*>(std::get<0>(target)));
@@ -134,13 +140,14 @@ void gate_gradients(const ModelArrays& model, const CohortArrays& cohort, const 
 void scatter_update(const ModelArrays& model, const CohortArrays& cohort, const Array& parameters, const Array& gradient,
                     const PlacesArrays& places, const std::vector<PullArrays>& pulls, const Array& lr,
                     double weight_decay, double clip, double momentum, const Maybe& velocity, const ActiveArrays& active,
-                    const Maybe& dropped, const Maybe& sums, const Maybe& squares, const Maybe& factors, Stream stream) {
+                    const Maybe& widths, const Maybe& dropped, const Maybe& sums, const Maybe& squares,
+                    const Maybe& factors, Stream stream) {
     if (pulls.size() > cuda::MOST_PULLS)
         throw std::invalid_argument("pulls: got " + std::to_string(pulls.size()) + ", expected at most " +
                                     std::to_string(cuda::MOST_PULLS));
     with_type(parameters, [&]<class T>(T) {
         cuda::Update<T> update{{}, static_cast<int>(pulls.size()), weight_decay, clip, momentum, pointer<const T>(lr),
-                               pointer<T>(velocity)};
+                               pointer<T>(velocity), widths_of(widths)};
         for (std::size_t number = 0; number < pulls.size(); ++number) {
             const auto& [coefficient, reference] = pulls[number];
             const std::int64_t pitch = std::get<1>(reference).size() == 1 ? 0 : extent(reference, 1);

@@ -57,7 +57,7 @@ struct Side {
 template <class Source, class Target>
 __global__ void __launch_bounds__(WARPS* LANES, 3)
     move_tile(Model model, Cohort taken, const Source* __restrict__ source, Places from, Cohort placed,
-              Target* __restrict__ target, Places to, Rounding rounding) {
+              Target* __restrict__ target, Places to, Rounding rounding, Widths widths) {
     __shared__ Source tile[TILE_ROWS][TILE_PITCH + 1];
     const std::int64_t client = blockIdx.x / model.tiles, piece = blockIdx.x % model.tiles;
     const std::int64_t number = layer_of(model.first_tile, model.layer_count, piece);
@@ -76,8 +76,9 @@ __global__ void __launch_bounds__(WARPS* LANES, 3)
     if (first_place == 0 && first_column == 0 && warp() < 3 && left.vectors[warp()] >= 0 && right.vectors[warp()] >= 0 &&
         lane() < rows) {
         const int rank = first_row + lane();
+        const bool within = columns_within(model, taken, widths, client, layer, rank, all_columns) >= 0;
         target[right.vectors[warp()] + right.rows[rank]] =
-            converted<Target>(source[left.vectors[warp()] + left.rows[rank]], rounding);
+            converted<Target>(within ? source[left.vectors[warp()] + left.rows[rank]] : Source{0}, rounding);
     }
     if (first_column >= all_columns) return;
 
@@ -88,6 +89,8 @@ __global__ void __launch_bounds__(WARPS* LANES, 3)
     for (int row = warp(); row < rows; row += WARPS) {
         const Source* line = source + left.at(first_row + row);
         Target* written = target + right.at(first_row + row);
+        const int within =
+            columns_within(model, taken, widths, client, layer, first_row + row, all_columns) - first_column;
         Walk walk(lane(), places);
         while (walk.column < columns) {
             Source values[TOGETHER];
@@ -95,7 +98,9 @@ __global__ void __launch_bounds__(WARPS* LANES, 3)
 #pragma unroll
             for (int each = 0; each < TOGETHER; ++each, walk.next(columns_each, places_each, places))
                 if (walk.column < columns)
-                    values[each] = line[left.in_row(first_column + walk.column, first_place + walk.place)];
+                    values[each] = walk.column < within
+                                       ? line[left.in_row(first_column + walk.column, first_place + walk.place)]
+                                       : Source{0};
 #pragma unroll
             for (int each = 0; each < TOGETHER; ++each, again.next(columns_each, places_each, places)) {
                 if (again.column >= columns) continue;
@@ -130,16 +135,16 @@ __global__ void __launch_bounds__(WARPS* LANES, 3)
 
 template <class Source, class Target>
 void move(const Model& model, const Cohort& taken, const Source* source, const Places& from, const Cohort& placed,
-          Target* target, const Places& to, Rounding rounding, Stream stream) {
+          Target* target, const Places& to, Rounding rounding, const Widths& widths, Stream stream) {
     launch("move", move_tile<Source, Target>, taken.clients * model.tiles, WARPS * LANES, stream, model, taken, source,
-           from, placed, target, to, rounding);
+           from, placed, target, to, rounding, widths);
 }
 
 template void move(const Model&, const Cohort&, const float*, const Places&, const Cohort&, float*, const Places&,
-                   Rounding, Stream);
+                   Rounding, const Widths&, Stream);
 template void move(const Model&, const Cohort&, const float*, const Places&, const Cohort&, std::uint16_t*, const Places&,
-                   Rounding, Stream);
+                   Rounding, const Widths&, Stream);
 template void move(const Model&, const Cohort&, const double*, const Places&, const Cohort&, double*, const Places&,
-                   Rounding, Stream);
+                   Rounding, const Widths&, Stream);
 
 }  // namespace fedlps::cuda

@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(WARPS* LANES, 2)
                 sum += q * q;
             }
         };
-        for_each_entry(model, cohort, line, gradient, places, stages[warp()], visit);
+        for_each_entry(model, cohort, update.widths, line, gradient, places, stages[warp()], visit);
         sum = warp_sum(sum);
     }
     if (lane() == 0) squares[item] = sum;
@@ -106,7 +106,7 @@ __global__ void __launch_bounds__(WARPS* LANES, 2)
             lost = lost || !isfinite(after);
         }
     };
-    for_each_entry(model, cohort, line, gradient, places, stages[warp()], visit);
+    for_each_entry(model, cohort, update.widths, line, gradient, places, stages[warp()], visit);
     if (active.lost && lost) atomicOr(&active.lost[line.client], 1);
     if (!sums || line.group < 0) return;
     sum = warp_sum(sum);
@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(WARPS* LANES, 2)
         for (int each = 0; each < TOGETHER; ++each)
             if (counts && entries.flat[each] >= 0) sum += weights[entries.flat[each]] * entries.gradient[each];
     };
-    for_each_entry(model, cohort, line, gradient, places, stages[warp()], visit);
+    for_each_entry(model, cohort, Widths{}, line, gradient, places, stages[warp()], visit);
     sum = warp_sum(sum);
     if (lane() == 0) gates[unit_at(model, cohort, line)] = sum;
 }

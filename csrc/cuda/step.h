@@ -42,11 +42,11 @@ struct Entries {
     T gradient[TOGETHER];
 };
 
-// Calls visit(layer, entries, whether they are of the weight) for all kept entries of a line; of its vectors lane 0 has the
-// bias, 1 the scale, 2 the shift. stage: the warp's own memory.
+// Calls visit(layer, entries, whether they are of the weight) for all kept entries of a line within the widths; of its
+// vectors lane 0 has the bias, 1 the scale, 2 the shift. stage: the warp's own memory.
 template <class T, class Visit>
-__device__ void for_each_entry(const Model& model, const Cohort& cohort, const Line& line, const T* __restrict__ gradient,
-                               const Places& places, T* stage, const Visit& visit) {
+__device__ void for_each_entry(const Model& model, const Cohort& cohort, const Widths& widths, const Line& line,
+                               const T* __restrict__ gradient, const Places& places, T* stage, const Visit& visit) {
     line.for_each_row(model, [&](std::int64_t number, std::int64_t rank) {
         const Layer& layer = model.layers[number];
         const std::int64_t at = line.client * model.layer_count + number;
@@ -56,7 +56,10 @@ __device__ void for_each_entry(const Model& model, const Cohort& cohort, const L
         const int flat = static_cast<int>(layer.weight + row * layer.columns * layer.inner);
         const int column_step = static_cast<int>(places.column[at]), place_step = static_cast<int>(places.inner[at]);
         const T* from = gradient + places.weight[at] + rank * places.row[at];
-        const int columns = count_of(model, cohort, line.client, layer.column_group, layer.columns);
+        const int kept_columns = count_of(model, cohort, line.client, layer.column_group, layer.columns);
+        const int columns =
+            columns_within(model, cohort, widths, line.client, layer, static_cast<int>(rank), kept_columns);
+        if (columns < 0) return;
         // As in the model, the places of a column follow one another, and the columns: no turn through shared memory.
         const bool straight = column_step == inner;
         for (int first_place = 0; first_place < inner; first_place += STAGE_PLACES) {

@@ -28,6 +28,12 @@ struct Cohort {
     const std::int32_t *kept, *counts;
 };
 
+// So many leading ones of each group's kept units that passes take, (passes, clients, groups); null: all.
+struct Widths {
+    int passes;
+    const std::int32_t* counts;
+};
+
 // Whom a step concerns; either may be null. samples: (C), 0: the client has no batch, its state stays as it is.
 // lost: (C), set where a written value is not finite. Never read here: what a launch writes must not decide what it does.
 struct Active {
@@ -59,6 +65,7 @@ struct Update {
     double weight_decay, clip, momentum;
     const T* lr;  // one number
     T* velocity;  // (C, P)
+    Widths widths;  // what no pass takes stays as it is
 };
 
 }  // namespace fedlps::cuda

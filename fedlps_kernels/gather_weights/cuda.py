@@ -18,6 +18,7 @@ def move(
     taken: torch.Tensor | None = None,
     placed: torch.Tensor | None = None,
     rounding: str = "none",
+    widths: torch.Tensor | None = None,
 ) -> None:
     """Every client's entries from their places in the source to those in the target; all else in it stays as it is.
 
@@ -26,6 +27,8 @@ def move(
     placed: which of the target's they become; none: the leading ones.
     rounding: `none`; `tf32`, float32 to TF32's 10 bits, ties away from zero; `bf16`, to nearest, ties to even, if and
     only if the target is bfloat16.
+    widths: (C, G) int32, at most the counts: of the units that move only the leading ones have their entries, those of
+    the others' rows and columns become 0; none: all.
     """
     checks.choice("rounding", rounding, ("none", "tf32", "bf16"))
     if (rounding == "bf16") != (target.dtype == torch.bfloat16):
@@ -33,4 +36,5 @@ def move(
     sides = [(native.maybe(kept), native.array(counts)) for kept in (taken, placed)]
     from_source = sides[0], native.array(source), on_device.places(source_places)
     to_target = sides[1], native.array(target), on_device.places(target_places)
-    native.launch("move", source, model.crossing(), *from_source, *to_target, rounding == "tf32")
+    one = None if widths is None else native.array(widths[None])
+    native.launch("move", source, model.crossing(), *from_source, *to_target, rounding == "tf32", one)

@@ -38,25 +38,18 @@ def move(
     taken: torch.Tensor | None = None,
     placed: torch.Tensor | None = None,
     rounding: str = "none",
+    widths: torch.Tensor | None = None,
 ) -> None:
     """What `fedlps_kernels.gather_weights.cuda.move` does, client by client and layer by layer."""
+    sides = (source_places, taken), (target_places, placed)
     for client, numbers in enumerate(counts.tolist()):
-        for number, layer in enumerate(layout.table.tolist()):
-            groups = layer[ROW_GROUP], layer[COLUMN_GROUP]
-            sizes = [
-                numbers[group] if group >= 0 else all_of
-                for group, all_of in zip(groups, (layer[ROWS], layer[COLUMNS]), strict=True)
-            ]
-            entries = []
-            for found, kept in ((source_places, taken), (target_places, placed)):
-                rows, columns = (
-                    torch.arange(size)
-                    if kept is None or group < 0
-                    else kept[client, int(layout.groups[group]) :][:size].to("cpu", torch.int64)
-                    for group, size in zip(groups, sizes, strict=True)
-                )
-                entries.append(_entries(found, client, number, rows, columns, layer[INNER]).to(source.device))
-            target.view(-1)[entries[1]] = rounded(source.view(-1)[entries[0]], rounding)
+        for number in range(len(layout.table)):
+            here, there = (_entries(layout, side, client, number, numbers) for side in sides)
+            if widths is not None:
+                target.view(-1)[there.to(target.device)] = 0
+                here, there = (_entries(layout, side, client, number, widths[client].tolist()) for side in sides)
+            moved = source.view(-1)[here.to(source.device)]
+            target.view(-1)[there.to(target.device)] = rounded(moved, rounding)
 
 
 def rounded(values: torch.Tensor, rounding: str) -> torch.Tensor:
@@ -70,12 +63,20 @@ def rounded(values: torch.Tensor, rounding: str) -> torch.Tensor:
 
 
 def _entries(
-    found: Places, client: int, layer: int, rows: torch.Tensor, columns: torch.Tensor, inner: int
+    layout: Layout, side: tuple[Places, torch.Tensor | None], client: int, layer: int, numbers: list[int]
 ) -> torch.Tensor:
-    """Positions of one layer's entries: rows x columns x inner, then each vector's."""
+    """Positions of one layer's entries of so many units per group: rows x columns x inner, then each vector's."""
+    (found, kept), fields = side, layout.table[layer].tolist()
+    pairs = (fields[ROW_GROUP], fields[ROWS]), (fields[COLUMN_GROUP], fields[COLUMNS])
+    rows, columns = (
+        torch.arange(size if group < 0 else numbers[group])
+        if kept is None or group < 0
+        else kept[client, int(layout.groups[group]) :][: numbers[group]].to("cpu", torch.int64)
+        for group, size in pairs
+    )
     weight, row, column, place = (
         int(each[client, layer]) for each in (found.weight, found.row, found.column, found.inner)
     )
-    at = weight + rows[:, None, None] * row + columns[:, None] * column + torch.arange(inner) * place
+    at = weight + rows[:, None, None] * row + columns[:, None] * column + torch.arange(fields[INNER]) * place
     vectors = [int(first) + rows for first in found.vectors[client, layer] if first >= 0]
     return torch.cat([at.flatten(), *vectors])

@@ -44,6 +44,7 @@ def scatter_update(
     room: ClipRoom | None = None,
     samples: torch.Tensor | None = None,
     lost: torch.Tensor | None = None,
+    widths: torch.Tensor | None = None,
     dropped: torch.Tensor | None = None,
     sums: torch.Tensor | None = None,
 ) -> None:
@@ -54,6 +55,8 @@ def scatter_update(
     lr: one number of that dtype, read on the device. velocity: (C, P), changed in place, if and only if momentum > 0.
     room: needed if clip > 0. samples: (C,) int32; a client with 0 of them is left alone.
     lost: (C,) int32, set to 1 where a number that is not finite was written, else untouched.
+    widths: (K, C, G) int32, at most the counts: an entry steps if its row and its column are among the leading units of
+    any of K submodels; the others are left alone, and do not count for the clip. None: all step.
     sums: (C, U), written for each kept unit: its rows' sum of |w| over the kept columns as they now are, plus `dropped`
     (C, U) if given (`dropped_sums`).
     """
@@ -65,7 +68,7 @@ def scatter_update(
     memory = (None, None) if room is None else native.arrays(room.squares, room.factors)
     if clip > 0 and room is None:
         raise ValueError(f"room: got none with clip {clip}, expected memory for clipping")
-    written = native.maybe(dropped), native.maybe(sums), *memory
+    written = native.maybe(widths), native.maybe(dropped), native.maybe(sums), *memory
     native.launch("scatter_update", parameters, model.crossing(), cohort, *arrays, *numbers, active, *written)
 
 

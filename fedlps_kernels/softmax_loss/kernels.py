@@ -11,6 +11,8 @@ def softmax_loss(
     offsets,
     channels,
     labels,  # (clients, room)
+    teacher,  # logits in place of labels, or None
+    teacher_offsets,
     gradient,  # None where only the losses are wanted
     gradient_offsets,
     losses,
@@ -46,11 +48,20 @@ def softmax_loss(
             powers = tl.exp(apart)
             total = tl.sum(powers, axis=1)
             hit = column[None, :] == label[:, None]
-            own = tl.sum(tl.where(hit, apart, 0.0), axis=1)
+            if teacher is None:
+                target = tl.where(hit, 1.0, 0.0)
+                own = tl.sum(tl.where(hit, apart, 0.0), axis=1)
+            else:
+                heard = teacher + tl.multiple_of(tl.load(teacher_offsets + client), 16) + place
+                taught = tl.load(heard, mask=real[:, None] & inside, other=0.0).to(tl.float32)
+                taught = tl.where(inside, taught, float("-inf"))
+                taught = tl.exp(taught - tl.max(taught, axis=1)[:, None])
+                target = taught / tl.sum(taught, axis=1)[:, None]
+                own = tl.sum(tl.where(inside, target * apart, 0.0), axis=1)
             loss += tl.sum(tl.where(real, tl.log(total) - own, 0.0), axis=0)
             right += tl.sum((real & (chosen == label)).to(tl.int32), axis=0)
             if gradient is not None:
-                slope = (powers / total[:, None] - tl.where(hit, 1.0, 0.0)) * share
+                slope = (powers / total[:, None] - target) * share
                 slope = tl.where(inside, slope, 0.0)
                 written = gradient + tl.multiple_of(tl.load(gradient_offsets + client), 16) + place
                 tl.store(written, stored(slope, PRECISION, UP), mask=real[:, None] & (column < wide)[None, :])

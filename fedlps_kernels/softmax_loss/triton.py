@@ -22,6 +22,7 @@ def forward_backward(
     losses: torch.Tensor,
     hits: torch.Tensor,
     gradient: Arena | None = None,
+    teacher: Arena | None = None,
     *,
     precision: Precision,
     programs: int | None = None,
@@ -29,7 +30,8 @@ def forward_backward(
     """Writes each client's mean loss, (C,) float32, its hits, (C,) int32, and, if wanted, the gradient of the mean.
 
     logits, gradient: arenas of one position; the leading `classes` channels count. labels: (C, B) int32 in
-    [0, classes). Of equal logits the lower class is chosen. A client without samples gets 0 and 0.
+    [0, classes). Of equal logits the lower class is chosen. A client without samples gets 0 and 0. teacher: logits, as
+    wide, whose softmax is the loss's target instead of the label.
     """
     launching.check(precision, logits=logits.data)
     clients = len(losses)
@@ -38,6 +40,8 @@ def forward_backward(
         logits.offsets,
         logits.channels,
         labels,
+        None if teacher is None else teacher.data,
+        None if teacher is None else teacher.offsets,
         None if gradient is None else gradient.data,
         None if gradient is None else gradient.offsets,
         losses,

@@ -24,11 +24,11 @@ from fedlps_kernels.unit_norm.definition import EPSILON
 from fedlps_kernels.unit_norm.kernels import backward, forward, moments
 
 OFFSETS = (
-    *("source_offsets", "result_offsets", "gradient_offsets", "offsets", "indices"),
+    *("source_offsets", "result_offsets", "gradient_offsets", "teacher_offsets", "offsets", "indices"),
     *("weight_places", "row_places", "column_places", "inner_places", "vector_places"),
 )
 SINGLES = ("dense", "packed", "scale", "partial", "mean", "reciprocal", "sums", "losses", "table")
-ACTIVATIONS = ("source", "weights", "gradient", "logits", "vectors")
+ACTIVATIONS = ("source", "weights", "gradient", "logits", "teacher", "vectors")
 NORM_ARGUMENTS = ("mean", "reciprocal", "vectors", "vector_places", "rows_places", "sums")
 STAGE_KINDS = ((True, True, ""), (True, True, "max"), (False, True, ""), (False, True, "max"), (False, False, "avg"))
 CLASSES = (10, 100, 200)
@@ -84,8 +84,10 @@ def shipped() -> Iterator[Shipped]:
             stored = {"PRECISION": precision, "UP": False}
             for classes in CLASSES:
                 block = loss_block(classes)
-                name = f"softmax_loss {block['BLOCK_COLUMNS']}"
-                yield Shipped(name, loss.softmax_loss, architecture, precision, stored | block, LOSS_WARPS)
+                name, constants = f"softmax_loss {block['BLOCK_COLUMNS']}", stored | block
+                for full, absent in ((name, {"teacher": None, "teacher_offsets": None}), (f"{name} taught", {})):
+                    given = constants | absent
+                    yield Shipped(full, loss.softmax_loss, architecture, precision, given, LOSS_WARPS)
             if precision == "fp32":
                 for name, back in (("pack", False), ("unpack", True)):
                     constants = stored | _area(BATCH) | {"BACK": back}

@@ -18,6 +18,7 @@ from tests.engine.agreement import agree
 from tests.engine.drawn_terms import Setting, branched, plain
 from tests.engine.on_cuda import PROBES
 
+WIDTH_METHODS = ("fedlps", "heterofl", "fedrolex", "fedmp", "efd", "fjord")
 TINY = {"clients": 4, "fraction": 0.5, "epochs": 1, "rounds": 2}
 
 
@@ -157,7 +158,7 @@ def test_plans_that_it_does_not_carry_go_to_the_cpu_and_that_is_said_once() -> N
 
 
 @pytest.mark.usefixtures("stand_in")
-@pytest.mark.parametrize("method", ["fedlps", "heterofl", "hermes"])
+@pytest.mark.parametrize("method", [*WIDTH_METHODS, "hermes"])
 def test_whole_runs_come_out_as_on_the_cpu(tmp_path, method: str, capsys) -> None:
     """With bytes from the store; Hermes has a term that is not carried."""
     runs = [

@@ -80,6 +80,10 @@ CARRIED: dict[str, Term] = {
     "all of the optimiser": optimised(momentum=0.5, weight_decay=0.05, clip=0.1),
     "other rates": lambda setting, job: replace(job, segments=(Segment(0.1 * (job.client + 1)),)),
     "two steps": optimised(steps=2),
+    "two passes": optimised(passes=(Pass(), Pass(weight=0.5))),
+    "a weighted pass": optimised(passes=(Pass(weight=-0.5),)),
+    "a pass that learns from another": optimised(passes=(Pass(weight=0.0), Pass(teacher=0))),
+    "a pass of one": only(1, optimised(passes=(Pass(), Pass(teacher=0), Pass(weight=0.1, teacher=1)))),
     "no steps": optimised(steps=0),
     "no segment": lambda setting, job: replace(job, segments=()),
     "a pull": pulled(0),
@@ -128,7 +132,12 @@ NOT_CARRIED: dict[str, Term] = {
     "a depth of 2": lambda setting, job: replace(job, hold=replace(job.hold, depth=2)),
     "a group penalty": lambda setting, job: replace(job, penalty=0.1),
     "2 segments": lambda setting, job: replace(job, segments=(Segment(0.1, steps=1), Segment(0.1))),
-    "other passes than a plain one": optimised(passes=(Pass(), Pass(batch=1))),
+    "a pass on another batch": optimised(passes=(Pass(), Pass(batch=1))),
+    "a pass at another point": optimised(passes=(Pass(), Pass(at=((0, 0.1),)))),
+    "a step without its first pass": optimised(passes=(Pass(widths=((1, 1, 1), None)), Pass())),
+    "learned units in other passes than a plain one": both(
+        learned(0, 1, "mean"), optimised(passes=(Pass(weight=2.0),))
+    ),
     "entries that stand still": lambda setting, job: optimised(trains=setting.mask(0.5))(setting, job),
     "a change of weights at the end": optimised(after=halve),
 }

@@ -5,6 +5,7 @@
 
 import sys
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 
@@ -32,7 +33,8 @@ Outcome = tuple[str, torch.Tensor, torch.Tensor]  # name, what came out, the def
 def everything(case: Case, dtype: torch.dtype, device: str = "cpu") -> Iterator[Outcome]:
     """What each function makes of the case, on a device that has it."""
     on = Made(case, dtype, device)
-    for step in (on.summed, on.selected, on.learned, on.moved, on.updated, on.resummed, on.gated, on.aggregated):
+    steps = on.summed, on.selected, on.learned, on.moved, on.updated, on.narrowed, on.resummed, on.gated, on.aggregated
+    for step in steps:
         yield from step()
 
 
@@ -44,6 +46,7 @@ class Made:
         self.layout, self.clients = case.layout, case.clients
         self.model = OnDevice.of(case.layout, device)
         self.kept, self.counts = case.kept.to(device), case.counts.to(device)
+        self.widths = case.widths(2)
 
     def draw(self, *shape: int) -> tuple[torch.Tensor, torch.Tensor]:
         drawn = self.case.values(*shape, dtype=self.dtype)
@@ -93,15 +96,15 @@ class Made:
                             ("compact", "dense"), ("packed", "compact"), ("transposed", "dense")):  # fmt: skip
             values, _ = self.draw(forms[here].size)
             kept = {name: self.kept for name, form in (("taken", here), ("placed", there)) if form == "dense"}
-            for rounding in roundings if there != "dense" else ["none"]:
+            for rounding, widths in product(roundings if there != "dense" else ["none"], (None, self.widths[0])):
                 dtype = torch.bfloat16 if rounding == "bf16" else self.dtype
                 got, want = (torch.zeros(forms[there].size, dtype=dtype, device=self.device) for _ in range(2))
                 ends = forms[here].to(self.device), forms[there].to(self.device)
-                gathering.move(values, ends[0], got, ends[1], self.counts, self.model, **kept, rounding=rounding)
-                gathering_defined.move(
-                    values, forms[here], want, forms[there], self.counts, self.layout, **kept, rounding=rounding
-                )
-                yield f"move {here} to {there}, {rounding}", got, want
+                told = {**kept, "rounding": rounding, "widths": None if widths is None else widths.to(self.device)}
+                gathering.move(values, ends[0], got, ends[1], self.counts, self.model, **told)
+                gathering_defined.move(values, forms[here], want, forms[there], self.counts, self.layout, **told)
+                narrow = "" if widths is None else ", narrow"
+                yield f"move {here} to {there}, {rounding}{narrow}", got, want
 
     def updated(self) -> Iterator[Outcome]:
         shape = self.clients, self.layout.parameters
@@ -132,6 +135,29 @@ class Made:
                 yield "scatter_update: lost", lost, torch.zeros(self.clients, dtype=torch.int32)
                 if momentum:
                     yield "scatter_update: velocity", moving, carried
+
+    def narrowed(self) -> Iterator[Outcome]:
+        """Only what one or two submodels of leading units have steps, and counts for the clip."""
+        shape = self.clients, self.layout.parameters
+        packed, whole = places.packed(self.layout, self.case.counts), places.dense(self.layout, self.clients)
+        lr = torch.full((1,), 0.25, dtype=self.dtype, device=self.device)
+        for widths in (self.widths[:1], self.widths):
+            (weights, exact), (velocity, v), (dense, g) = (self.draw(*shape) for _ in range(3))
+            anchor, a = self.draw(self.layout.parameters)
+            gradient = torch.zeros(packed.size, dtype=self.dtype, device=self.device)
+            gathering_defined.move(dense, whole, gradient, packed, self.counts, self.layout, taken=self.kept)
+            told = {"velocity": velocity, "room": updating.ClipRoom.of(self.clients, self.model)}
+            updating.scatter_update(
+                *(weights, gradient, packed.to(self.device), [(0.5, anchor)], self.kept, self.counts, self.model),
+                **{"lr": lr, "weight_decay": 0.125, "clip": 0.75, "momentum": 0.5, **told},
+                widths=widths.to(self.device),
+            )
+            taken = torch.stack([self.case.mask(one) for one in widths]).any(dim=0)
+            q = (g + 0.5 * (exact - a)).where(taken, 0)
+            q = q * (0.75 / (q.norm(dim=1, keepdim=True) + 1e-6)).clamp(max=1)
+            q = 0.5 * v + q + 0.125 * exact
+            yield f"scatter_update, {len(widths)} widths", weights, torch.where(taken, exact - 0.25 * q, exact)
+            yield "scatter_update, widths: velocity", velocity, torch.where(taken, q, v)
 
     def resummed(self) -> Iterator[Outcome]:
         """Two pulls, one of each client's own; the sums of kept units are those of the weights as written."""

@@ -30,11 +30,17 @@ class Case:
     def values(self, *shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
         return torch.randn(*shape, generator=self.generator, dtype=torch.float64).to(dtype)
 
-    def mask(self) -> torch.Tensor:
-        """(C, P): which entries each client keeps."""
+    def widths(self, submodels: int) -> torch.Tensor:
+        """(submodels, C, G) int32: any number of each client's kept units, none and all included."""
+        drawn = torch.rand(submodels, *self.counts.shape, generator=self.generator)
+        return (drawn * (self.counts + 1)).to(torch.int32)
+
+    def mask(self, counts: torch.Tensor | None = None) -> torch.Tensor:
+        """(C, P): which entries each client keeps. counts: of the leading ones of its units; none: of all."""
         mask = torch.zeros(self.clients, self.layout.parameters, dtype=torch.bool)
         for client in range(self.clients):
-            mask[client, self.layout.entries(self.kept[client], self.counts[client])] = True
+            own = (self.counts if counts is None else counts)[client]
+            mask[client, self.layout.entries(self.kept[client], own)] = True
         return mask
 
 

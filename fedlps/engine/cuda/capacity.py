@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from fedlps.engine.cuda.network import Network
-from fedlps.engine.cuda.numbers import Numbers
+from fedlps.engine.cuda.numbers import PLAIN, Numbers
 from fedlps.errors import InputError
 from fedlps_kernels.layout import Layout
 from fedlps_kernels.places import Places, packed, padded, transposed
@@ -74,6 +74,10 @@ def needs(network: Network, layout: Layout, counts: torch.Tensor, setting: Setti
         found["transposed"] = Need(_of_each(transposed(layout, counts)), setting.store)
     if setting.numbers.momentum:
         found["velocity"] = Need(every * layout.parameters, setting.dtype)
+    if len(setting.numbers.passes) > 1:
+        found["gradient of a pass"] = Need(packs, setting.dtype)
+    for number in setting.numbers.teachers:
+        found[f"outputs of pass {number}"] = Need(sizes[-1], setting.store)
     for number, shared in enumerate(setting.shared_pulls):
         first = (torch.arange(clients) == 0).to(torch.int64) if shared else every
         found[f"references {number}"] = Need(first * layout.parameters, setting.dtype)
@@ -85,6 +89,8 @@ def client_bytes(network: Network, layout: Layout, counts: torch.Tensor, setting
     units = 8 * layout.units * setting.dtype.itemsize
     history = setting.steps * layout.units * 4 if setting.history else 0
     rows = 2 * layout.table.numel() * INDEX * 4 + units + history + setting.steps * 2 * INDEX * (setting.batch + 1)
+    if setting.numbers.passes != PLAIN:
+        rows += (setting.steps + 1) * len(setting.numbers.passes) * len(layout.groups) * 4
     every = torch.full((len(counts),), rows, dtype=torch.int64)
     return sum((need.bytes for need in needs(network, layout, counts, setting).values()), every)
 

@@ -26,6 +26,7 @@ from fedlps.engine.cuda.serving import launches_for
 from fedlps.engine.cuda.terms import segment_of
 from fedlps.engine.cuda.terms import why_not as why_not_plan
 from fedlps.engine.one_thread import one_thread
+from fedlps.engine.passes import check_passes
 from fedlps.engine.plan import Job, Plan
 from fedlps.engine.result import Evaluation, LocalResult, Part, Samples, Submodels
 from fedlps.errors import InputError
@@ -84,6 +85,8 @@ class CudaExecutor:
         if obstacle:
             raise ValueError(f"plan: the CUDA engine does not carry {obstacle}")
         batches = [_batches(cohort, job) for job in plan.jobs]
+        for job, steps in zip(plan.jobs, map(len, batches), strict=True):
+            check_passes(self.program, job, segment_of(job), steps)
         images, rows = self.images.of([one for own in batches for one in own], "train")
         placed = [[rows(one) for one in own] for own in batches]
         outcomes, order = [], []

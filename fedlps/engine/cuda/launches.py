@@ -113,9 +113,20 @@ class Weights(Protocol):
         ...
 
     def move(
-        self, source: Packed, target: Packed, kept: torch.Tensor | None, counts: torch.Tensor, *, rounds: bool
+        self,
+        source: Packed,
+        target: Packed,
+        kept: torch.Tensor | None,
+        counts: torch.Tensor,
+        *,
+        rounds: bool,
+        widths: torch.Tensor | None = None,
     ) -> None:
-        """Entries of source to target. kept: where the source holds all. rounds: to what products multiply."""
+        """Entries of source to target. kept: where the source holds all. rounds: to what products multiply.
+
+        widths: (C, G) int32, the leading ones of the counts; what is of others becomes 0, and so do all activations of
+        theirs and their gradients. None: all.
+        """
         ...
 
     def gate_gradient(
@@ -145,8 +156,12 @@ class Weights(Protocol):
         learning: Learning | None,
         samples: torch.Tensor,
         broken: torch.Tensor,
+        widths: torch.Tensor | None,
     ) -> None:
-        """One step of the kept entries; learning.sums of what it wrote; broken as above."""
+        """One step of the kept entries; learning.sums of what it wrote; broken as above.
+
+        widths: (K, C, G) int32, the leading units of K submodels; what is in none of them stays as it is. None: all.
+        """
         ...
 
 
@@ -238,10 +253,12 @@ class Products(Protocol):
         gradient: Arena,
         losses: torch.Tensor,
         hits: torch.Tensor,
+        teacher: Arena | None,
     ) -> None:
         """Mean cross entropy with labels (C, N) int32, its gradient; losses (C,) and hits (C,) int32 of each client.
 
-        The largest logit is the answer, of equal ones the lower class.
+        The largest logit is the answer, of equal ones the lower class. teacher: logits whose softmax takes the labels'
+        place in the loss.
         """
         ...
 

@@ -115,17 +115,17 @@ class BothWays(Forward):
         """Where the way back begins."""
         return self._gradients[-1]
 
-    def backward(self, samples: torch.Tensor, scale: torch.Tensor | None) -> None:
-        """From the gradient of the logits to that of all packed weights."""
+    def backward(self, samples: torch.Tensor, scale: torch.Tensor | None, result: Packed) -> None:
+        """From the gradient of the logits to that of all packed weights, which lie as `gradient` does."""
         for number, operation in reversed(list(enumerate(self.network.operations))):
             before, gradient = self._gradients[number], self._gradients[number + 1]
             if isinstance(operation, Stage):
                 if not operation.first:
                     chain = self._chain(number, operation)
-                    self.products.stage_gradient(self.arenas[number], gradient, samples, before, chain, self.gradient)
+                    self.products.stage_gradient(self.arenas[number], gradient, samples, before, chain, result)
                 continue
             window, factor = _window(operation), _factor(operation, scale)
-            given = self._read(number, operation), gradient, operation.layer, samples, self.gradient
+            given = self._read(number, operation), gradient, operation.layer, samples, result
             self.products.weight_gradient(*given, window, factor)
             if not operation.first:
                 to = self._flattened(before, number) if window is None else before

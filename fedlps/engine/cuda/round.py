@@ -13,6 +13,7 @@ from fedlps.engine.cuda.clock import Clock
 from fedlps.engine.cuda.images import Images
 from fedlps.engine.cuda.jobs import counts_of, load
 from fedlps.engine.cuda.launches import Packed, Weights
+from fedlps.engine.cuda.passes import Passes, Taken
 from fedlps.engine.cuda.propagation import BothWays, Memory, Surroundings, placed
 from fedlps.engine.plan import Job
 from fedlps_kernels.layout import Layout
@@ -39,6 +40,7 @@ class Round:
         memory = Memory(around, self.counts, setting, room)
         self.state = load(jobs, received, self.layout, setting, memory, weights)
         self.ways = BothWays(around, self.counts, setting, memory)
+        self.passes = Passes(jobs, self.counts.shape[1], setting, self.ways, memory)
         hosts = [dense(self.layout, len(jobs)), gathered(self.layout, self.counts)]
         own, self._compact = placed(around.buffers, "places of masters", hosts)
         self.masters = Packed(self.state.masters.view(-1), own)
@@ -54,24 +56,32 @@ class Round:
         clock.begin(state.kept)
         if state.learning is not None:
             weights.dropped_sums(state.masters, state.kept, state.counts, state.learning)
-        weights.move(self.masters, ways.packed, state.kept, state.counts, rounds=True)
-        if ways.backward_packed is not ways.packed:
-            weights.move(self.masters, ways.backward_packed, state.kept, state.counts, rounds=True)
         self.products.gather(self.images.data, self.images.table, clock.now_indices, clock.samples, ways.arenas[0])
-        ways.forward(clock.samples, state.scale)
-        answers = clock.now_losses, clock.now_hits
-        self.products.loss(ways.logits, clock.now_labels, clock.samples, ways.logits_gradient, *answers)
-        ways.backward(clock.samples, state.scale)
+        for taken in self.passes.of_step(clock):
+            self._run(taken)
         active = clock.samples, clock.broken
         if state.learning is not None:  # goes by the parameters and sums of before the update
             if state.learning.gates is not None:
                 weights.gate_gradient(state.masters, ways.gradient, state.kept, state.counts, state.learning.gates)
             weights.importance_step(state.learning, state.rates, *active)
         optimised = state.pulls, state.rates, state.velocity, state.learning
-        weights.scatter_update(state.masters, ways.gradient, state.kept, state.counts, *optimised, *active)
+        told = *optimised, *active, self.passes.widths
+        weights.scatter_update(state.masters, ways.gradient, state.kept, state.counts, *told)
         clock.advance()
         if state.learning is not None:
             weights.select_units(state.learning, state.counts, clock.alive, state.kept)
+
+    def _run(self, one: Taken) -> None:
+        """Forward and backward through one pass."""
+        state, ways = self.state, self.ways
+        held = state.kept, state.counts
+        self.weights.move(self.masters, ways.packed, *held, rounds=True, widths=one.widths)
+        if ways.backward_packed is not ways.packed:
+            self.weights.move(self.masters, ways.backward_packed, *held, rounds=True, widths=one.widths)
+        ways.forward(one.samples, state.scale)
+        answers = ways.logits_gradient, one.losses, one.hits, one.teacher
+        self.products.loss(ways.logits, self.clock.now_labels, one.samples, *answers)
+        ways.backward(one.samples, state.scale, one.gradient)
 
     def compact(self) -> tuple[torch.Tensor, list[int]]:
         """The kept entries of all clients behind one another, and how many each has. In the gradients' memory."""

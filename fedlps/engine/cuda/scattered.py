@@ -43,12 +43,19 @@ class ScatteredWeights:
         selection.select_units(learning.redundancy, counts, self.model, kept, negated=True, **told)
 
     def move(
-        self, source: Packed, target: Packed, kept: torch.Tensor | None, counts: torch.Tensor, *, rounds: bool
+        self,
+        source: Packed,
+        target: Packed,
+        kept: torch.Tensor | None,
+        counts: torch.Tensor,
+        *,
+        rounds: bool,
+        widths: torch.Tensor | None = None,
     ) -> None:
         """One launch."""
         rounding = self.rounding if rounds else "none"
         given = source.data, source.places, target.data, target.places, counts, self.model
-        gathering.move(*given, taken=kept, rounding=rounding)
+        gathering.move(*given, taken=kept, rounding=rounding, widths=widths)
 
     def gate_gradient(
         self,
@@ -87,6 +94,7 @@ class ScatteredWeights:
         learning: Learning | None,
         samples: torch.Tensor,
         broken: torch.Tensor,
+        widths: torch.Tensor | None,
     ) -> None:
         """One launch, three with clip."""
         clients, room = len(masters), None
@@ -104,6 +112,7 @@ class ScatteredWeights:
             room=room,
             samples=samples,
             lost=broken,
+            widths=widths,
             dropped=None if learning is None else learning.dropped,
             sums=None if learning is None else learning.sums,
         )

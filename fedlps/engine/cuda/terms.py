@@ -24,7 +24,8 @@ def segment_of(job: Job) -> Segment:
 
 
 def _job(job: Job) -> str:
-    for term, known in ((job, Job), (job.hold, Hold), *((segment, Segment) for segment in job.segments)):
+    passes = ((one, Pass) for segment in job.segments for one in segment.passes)
+    for term, known in ((job, Job), (job.hold, Hold), *((segment, Segment) for segment in job.segments), *passes):
         if type(term) is not known:
             return f"the term {type(term).__name__}"
     if not isinstance(job.hold.units, torch.Tensor | Learned):
@@ -39,12 +40,20 @@ def _job(job: Job) -> str:
         return f"{len(job.pulls)} pulls"
     if len(job.segments) > 1:
         return f"{len(job.segments)} segments"
-    return _segment(segment_of(job))
+    return _segment(segment_of(job)) or _passes(segment_of(job).passes, isinstance(job.hold.units, Learned))
+
+
+def _passes(passes: tuple[Pass, ...], learned: bool) -> str:
+    if any(one.batch for one in passes):
+        return "a pass on another batch"
+    if any(one.at for one in passes):
+        return "a pass at another point"
+    if not passes or None in (passes[0].widths or ()):
+        return "a step without its first pass"
+    return "learned units in other passes than a plain one" if learned and passes != (Pass(),) else ""
 
 
 def _segment(segment: Segment) -> str:
-    if segment.passes != (Pass(),):
-        return "other passes than a plain one"
     if segment.trains is not None:
         return "entries that stand still"
     if segment.after is not None:

@@ -176,9 +176,10 @@ class TiledProducts:
         gradient: Arena,
         losses_: torch.Tensor,
         hits: torch.Tensor,
+        teacher: Arena | None,
     ) -> None:
         """Softmax cross entropy."""
-        given = logits, labels, samples, self._classes, losses_, hits, gradient
+        given = logits, labels, samples, self._classes, losses_, hits, gradient, teacher
         losses.forward_backward(*given, precision=self.precision)
 
     def _lists(

@@ -167,6 +167,7 @@ class DefinedProducts:
         gradient: Arena,
         losses: torch.Tensor,
         hits: torch.Tensor,
+        teacher: Arena | None,
     ) -> None:
         """Softmax cross entropy."""
         for client, size in enumerate(samples.tolist()):
@@ -175,9 +176,14 @@ class DefinedProducts:
                 continue
             scores, wanted = _read(logits, client, size).flatten(1), labels[client, :size].long()
             log = scores.log_softmax(1)
-            losses[client] = -log.gather(1, wanted[:, None]).mean()
+            if teacher is None:
+                target = functional.one_hot(wanted, scores.shape[1])
+                losses[client] = -log.gather(1, wanted[:, None]).mean()
+            else:
+                target = _read(teacher, client, size).flatten(1).softmax(1)
+                losses[client] = -(target * log).sum(1).mean()
             hits[client] = (scores.argmax(1) == wanted).sum()
-            slope = (log.exp() - functional.one_hot(wanted, scores.shape[1])) / size
+            slope = (log.exp() - target) / size
             self._write(gradient, client, slope[:, :, None, None])
 
     def _write(self, outputs: Arena, client: int, values: torch.Tensor) -> None:

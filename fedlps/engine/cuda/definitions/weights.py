@@ -9,7 +9,7 @@ from fedlps.engine.cuda.definitions.entries import positions, selection, vectors
 from fedlps.engine.cuda.definitions.rounding import rounded
 from fedlps.engine.cuda.launches import Learning, Packed, Precision, Pull, Rates
 from fedlps_kernels.importance_step.definition import importance_step
-from fedlps_kernels.layout import COLUMNS, INNER, ROW_GROUP, ROWS, WEIGHT, Layout
+from fedlps_kernels.layout import COLUMN_GROUP, COLUMNS, INNER, ROW_GROUP, ROWS, WEIGHT, Layout
 from fedlps_kernels.select_units.definition import select_units
 from fedlps_kernels.unit_abs_sum.definition import unit_abs_sum
 
@@ -43,7 +43,14 @@ class DefinedWeights:
             kept[client] = now
 
     def move(
-        self, source: Packed, target: Packed, kept: torch.Tensor | None, counts: torch.Tensor, *, rounds: bool
+        self,
+        source: Packed,
+        target: Packed,
+        kept: torch.Tensor | None,
+        counts: torch.Tensor,
+        *,
+        rounds: bool,
+        widths: torch.Tensor | None = None,
     ) -> None:
         """Layer by layer."""
         precision = self.precision if rounds else "fp32"
@@ -54,11 +61,12 @@ class DefinedWeights:
                 given = given if rows is None else given[rows]
                 given = given if columns is None else given[:, columns]
                 taken = weight(target.data, target.places, self.layout, layer, client)
-                taken.copy_(rounded(given, precision))
+                height, width = taken.shape[:2] if widths is None else self._leading(layer, widths[client])
+                taken.zero_()[:height, :width] = rounded(given[:height, :width], precision)
                 pairs = (vectors(one.data, one.places, layer, client) for one in (source, target))
                 for vector, to in zip(*pairs, strict=True):
                     if vector is not None and to is not None:
-                        to.copy_(vector if rows is None else vector[rows])
+                        to.zero_()[:height] = (vector if rows is None else vector[rows])[:height]
 
     def gate_gradient(
         self,
@@ -100,12 +108,17 @@ class DefinedWeights:
         learning: Learning | None,
         samples: torch.Tensor,
         broken: torch.Tensor,
+        widths: torch.Tensor | None,
     ) -> None:
         """Section 4, step 3."""
         for client in samples.nonzero()[:, 0].tolist():
             entries = self.layout.entries(kept[client], counts[client]).to(masters.device)
-            w = masters[client, entries]
-            q = gradient.data[positions(gradient.places, self.layout, client)]
+            at = positions(gradient.places, self.layout, client)
+            if widths is not None:
+                taken = [self.layout.entries(kept[client], own) for own in widths[:, client]]
+                inside = torch.isin(entries, torch.cat(taken).to(entries.device))
+                entries, at = entries[inside], at[inside]
+            w, q = masters[client, entries], gradient.data[at]
             for pull in pulls:
                 reference = pull.reference if pull.reference.dim() == 1 else pull.reference[client]
                 q = q + pull.coefficient * (w - reference[entries])
@@ -122,6 +135,13 @@ class DefinedWeights:
                 for units, rows, columns in self._kept_rows(masters, kept, client):
                     inside = rows[:, columns].abs().sum(dim=(1, 2))
                     learning.sums[client, units] = learning.dropped[client, units] + inside
+
+    def _leading(self, layer: int, widths: torch.Tensor) -> tuple[int, int]:
+        """A layer's rows and columns in a submodel of so many units of each group. widths: (G,)."""
+        fields = self.layout.table[layer].tolist()
+        pairs = ((fields[ROW_GROUP], fields[ROWS]), (fields[COLUMN_GROUP], fields[COLUMNS]))
+        rows, columns = (size if group < 0 else int(widths[group]) for group, size in pairs)
+        return rows, columns
 
     def _kept_rows(
         self, masters: torch.Tensor, kept: torch.Tensor, client: int
