@@ -108,7 +108,7 @@ void move(const ModelArrays& model, const CohortArrays& taken, const Array& sour
     with_type(source, [&]<class T>(T) {
         const auto into = [&](auto* address) {
             cuda::move(model_of(model), cohort_of(taken), pointer<const T>(source), places_of(from), cohort_of(placed),
-                       address, places_of(to), rounding, widths_of(widths), stream);
+                       address, places_of(to), rounding, pointer<const std::int32_t>(widths), stream);
         };
         if constexpr (std::is_same_v<T, float>)
             if (std::get<2>(target) == "bfloat16") return into(reinterpret_cast<std::uint16_t*>(std::get<0>(target)));

@@ -15,10 +15,9 @@ ANY_SIZE = (
 )
 ANY_PLACE = (
     *("source_offsets", "source_channels", "gradient_offsets", "gradient_channels", "result_offsets"),
-    "teacher_offsets",
     *("result_channels", "offsets", "samples", "counts", "scale", "tiles", "number", "labels", "losses", "hits"),
     *("weight_places", "row_places", "column_places", "inner_places", "vector_places", "rows_places"),
-    *("columns_places", "indices", "images", "table", "dense"),
+    *("columns_places", "indices", "images", "table", "dense", "teacher_offsets"),
 )
 
 

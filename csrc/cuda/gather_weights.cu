@@ -57,7 +57,7 @@ struct Side {
 template <class Source, class Target>
 __global__ void __launch_bounds__(WARPS* LANES, 3)
     move_tile(Model model, Cohort taken, const Source* __restrict__ source, Places from, Cohort placed,
-              Target* __restrict__ target, Places to, Rounding rounding, Widths widths) {
+              Target* __restrict__ target, Places to, Rounding rounding, const std::int32_t* __restrict__ leading) {
     __shared__ Source tile[TILE_ROWS][TILE_PITCH + 1];
     const std::int64_t client = blockIdx.x / model.tiles, piece = blockIdx.x % model.tiles;
     const std::int64_t number = layer_of(model.first_tile, model.layer_count, piece);
@@ -70,37 +70,38 @@ __global__ void __launch_bounds__(WARPS* LANES, 3)
     const int all_rows = count_of(model, taken, client, layer.row_group, layer.rows);
     const int all_columns = count_of(model, taken, client, layer.column_group, layer.columns);
     if (first_row >= all_rows) return;
+    const Cohort live{taken.clients, nullptr, leading};
+    const int live_rows = count_of(model, live, client, layer.row_group, layer.rows);
     const Side left(model, taken, from, client, number), right(model, placed, to, client, number);
     const int rows = min(TILE_ROWS, all_rows - first_row);
 
     if (first_place == 0 && first_column == 0 && warp() < 3 && left.vectors[warp()] >= 0 && right.vectors[warp()] >= 0 &&
         lane() < rows) {
         const int rank = first_row + lane();
-        const bool within = columns_within(model, taken, widths, client, layer, rank, all_columns) >= 0;
-        target[right.vectors[warp()] + right.rows[rank]] =
-            converted<Target>(within ? source[left.vectors[warp()] + left.rows[rank]] : Source{0}, rounding);
+        const Source value = rank < live_rows ? source[left.vectors[warp()] + left.rows[rank]] : Source{0};
+        target[right.vectors[warp()] + right.rows[rank]] = converted<Target>(value, rounding);
     }
     if (first_column >= all_columns) return;
 
     const int columns = min(wide, all_columns - first_column);
+    const int live_columns =
+        min(columns, count_of(model, live, client, layer.column_group, layer.columns) - first_column);
     const int places = min(TILE_INNER, inner - first_place), pitch = places | 1;
     const int columns_each = LANES / places, places_each = LANES % places;
     const bool straight = right.column == inner;  // the target's order is the source's
     for (int row = warp(); row < rows; row += WARPS) {
         const Source* line = source + left.at(first_row + row);
         Target* written = target + right.at(first_row + row);
-        const int within =
-            columns_within(model, taken, widths, client, layer, first_row + row, all_columns) - first_column;
+        const int present = first_row + row < live_rows ? live_columns : 0;
         Walk walk(lane(), places);
         while (walk.column < columns) {
             Source values[TOGETHER];
             Walk again = walk;
 #pragma unroll
             for (int each = 0; each < TOGETHER; ++each, walk.next(columns_each, places_each, places))
-                if (walk.column < columns)
-                    values[each] = walk.column < within
-                                       ? line[left.in_row(first_column + walk.column, first_place + walk.place)]
-                                       : Source{0};
+                values[each] = walk.column < present
+                                   ? line[left.in_row(first_column + walk.column, first_place + walk.place)]
+                                   : Source{0};
 #pragma unroll
             for (int each = 0; each < TOGETHER; ++each, again.next(columns_each, places_each, places)) {
                 if (again.column >= columns) continue;
@@ -135,16 +136,16 @@ __global__ void __launch_bounds__(WARPS* LANES, 3)
 
 template <class Source, class Target>
 void move(const Model& model, const Cohort& taken, const Source* source, const Places& from, const Cohort& placed,
-          Target* target, const Places& to, Rounding rounding, const Widths& widths, Stream stream) {
+          Target* target, const Places& to, Rounding rounding, const std::int32_t* widths, Stream stream) {
     launch("move", move_tile<Source, Target>, taken.clients * model.tiles, WARPS * LANES, stream, model, taken, source,
-           from, placed, target, to, rounding, widths);
+           from, placed, target, to, rounding, widths ? widths : taken.counts);
 }
 
 template void move(const Model&, const Cohort&, const float*, const Places&, const Cohort&, float*, const Places&,
-                   Rounding, const Widths&, Stream);
+                   Rounding, const std::int32_t*, Stream);
 template void move(const Model&, const Cohort&, const float*, const Places&, const Cohort&, std::uint16_t*, const Places&,
-                   Rounding, const Widths&, Stream);
+                   Rounding, const std::int32_t*, Stream);
 template void move(const Model&, const Cohort&, const double*, const Places&, const Cohort&, double*, const Places&,
-                   Rounding, const Widths&, Stream);
+                   Rounding, const std::int32_t*, Stream);
 
 }  // namespace fedlps::cuda

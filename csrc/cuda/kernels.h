@@ -32,12 +32,12 @@ void importance_step(const Model& model, std::int64_t clients, const T* redundan
 enum class Rounding { NONE, TF32 };
 
 // Submodels' entries from their places in one buffer to those in another; pads and all else stay. The units that `taken`
-// keeps are chosen among the source's, those of `placed` among the target's; both have the same counts. Beyond the widths,
-// of one pass, the target becomes 0.
+// keeps are chosen among the source's, those of `placed` among the target's; both have the same counts. Beyond the
+// widths, (C, G), the target becomes 0; null: nowhere.
 // Target: the source's type, or std::uint16_t: bfloat16, rounded to nearest, ties to even.
 template <class Source, class Target>
 void move(const Model& model, const Cohort& taken, const Source* source, const Places& from, const Cohort& placed,
-          Target* target, const Places& to, Rounding rounding, const Widths& widths, Stream stream);
+          Target* target, const Places& to, Rounding rounding, const std::int32_t* widths, Stream stream);
 
 // ranks: (C, U), each unit's rank among the kept ones of its group, or -1.
 void rank_units(const Model& model, const Cohort& cohort, std::int32_t* ranks, Stream stream);

@@ -42,6 +42,19 @@ struct Entries {
     T gradient[TOGETHER];
 };
 
+// How many leading columns of a row passes take, one taking the most; -1: none takes the row.
+__device__ inline int columns_within(const Model& model, const Cohort& cohort, const Widths& widths, std::int64_t client,
+                                     const Layer& layer, int rank, int columns) {
+    if (!widths.counts) return columns;
+    int most = -1;
+    for (int pass = 0; pass < widths.passes; ++pass) {
+        const std::int32_t* counts = widths.counts + (pass * cohort.clients + client) * model.group_count;
+        if (layer.row_group >= 0 && rank >= counts[layer.row_group]) continue;
+        most = max(most, layer.column_group < 0 ? columns : min(columns, counts[layer.column_group]));
+    }
+    return most;
+}
+
 // Calls visit(layer, entries, whether they are of the weight) for all kept entries of a line within the widths; of its
 // vectors lane 0 has the bias, 1 the scale, 2 the shift. stage: the warp's own memory.
 template <class T, class Visit>

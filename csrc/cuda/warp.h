@@ -81,19 +81,6 @@ __device__ inline Units units_of(const Model& model, const Cohort& cohort, std::
     return {cohort.kept + client * model.units + first};
 }
 
-// How many leading columns of a row passes take, one taking the most; -1: none takes the row.
-__device__ inline int columns_within(const Model& model, const Cohort& cohort, const Widths& widths, std::int64_t client,
-                                     const Layer& layer, int rank, int columns) {
-    if (!widths.counts) return columns;
-    int most = -1;
-    for (int pass = 0; pass < widths.passes; ++pass) {
-        const std::int32_t* counts = widths.counts + (pass * cohort.clients + client) * model.group_count;
-        if (layer.row_group >= 0 && rank >= counts[layer.row_group]) continue;
-        most = max(most, layer.column_group < 0 ? columns : min(columns, counts[layer.column_group]));
-    }
-    return most;
-}
-
 // Entries of (columns, inner) in order, one lane's: every 32nd. A division per entry would cost more than the entry.
 struct Walk {
     int column, place;  // of the entry, place < inner

@@ -36,5 +36,4 @@ def move(
     sides = [(native.maybe(kept), native.array(counts)) for kept in (taken, placed)]
     from_source = sides[0], native.array(source), on_device.places(source_places)
     to_target = sides[1], native.array(target), on_device.places(target_places)
-    one = None if widths is None else native.array(widths[None])
-    native.launch("move", source, model.crossing(), *from_source, *to_target, rounding == "tf32", one)
+    native.launch("move", source, model.crossing(), *from_source, *to_target, rounding == "tf32", native.maybe(widths))

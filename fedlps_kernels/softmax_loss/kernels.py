@@ -57,7 +57,7 @@ def softmax_loss(
                 taught = tl.where(inside, taught, float("-inf"))
                 taught = tl.exp(taught - tl.max(taught, axis=1)[:, None])
                 target = taught / tl.sum(taught, axis=1)[:, None]
-                own = tl.sum(tl.where(inside, target * apart, 0.0), axis=1)
+                own = tl.sum(target * tl.where(inside, apart, 0.0), axis=1)
             loss += tl.sum(tl.where(real, tl.log(total) - own, 0.0), axis=0)
             right += tl.sum((real & (chosen == label)).to(tl.int32), axis=0)
             if gradient is not None:

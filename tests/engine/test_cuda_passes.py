@@ -21,6 +21,7 @@ from tests.engine.drawn_jobs import MOST_STEPS, drawn_cohort, start_of
 from tests.engine.drawn_terms import Setting, normed, plain
 from tests.engine.on_cuda import PROBES, TOLERANCE, beside, both
 from tests.engine.test_cuda_chains import carried
+from tests.engine.test_cuda_memory import counted_bytes
 
 COUNT = 60  # samples
 Widths = tuple[tuple[int, ...] | None, ...]
@@ -151,6 +152,14 @@ def test_the_same_memory_serves_other_widths(setting: Setting) -> None:
         agree(engine.train(setting.start, plan, setting.cohort), want, TOLERANCE)
         stamps.add(engine.buffers.generation)
     assert len(stamps) == 1
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_passes_take_is_counted(setting: Setting, alone: bool) -> None:
+    plan, engine = taught(setting, alone=alone), beside(setting).engine
+    engine.train(setting.start, plan, setting.cohort)
+    _, each = counted_bytes(setting, plan, setting.cohort)
+    assert 0.5 * int(each.sum()) < engine.buffers.bytes < int(each.sum()) + 100 * 8 * 64
 
 
 class Counted:

@@ -11,6 +11,7 @@ from tests.engine.agreement import agree, agree_on_evaluation
 from tests.engine.drawn_jobs import drawn_jobs
 from tests.engine.drawn_terms import Setting, normed, plain
 from tests.engine.on_cuda import PROBES, TOLERANCE
+from tests.engine.test_cuda_passes import taught
 
 
 @pytest.mark.parametrize("build", [plain, normed])
@@ -26,3 +27,14 @@ def test_rounds_agree_with_the_definition(fibers, build, seed: int) -> None:
     agree(engine.train(setting.start, plan, setting.cohort), want, TOLERANCE)
     evaluated = setting.reference.evaluate(want.submodels, own, "test")
     agree_on_evaluation(engine.evaluate(want.submodels, own, "test"), evaluated, TOLERANCE)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_passes_agree_with_the_definition(fibers, alone: bool) -> None:
+    """Widths that change at every step, of which one alone leaves entries as they are."""
+    setting = Setting.of(normed)
+    engine = CudaExecutor(setting.program, setting.reference.samples, dtype=torch.float64, device="cpu")
+    engine.weights = ScatteredWeights(engine.layout, "fp32", engine.buffers)
+    plan = taught(setting, alone=alone)
+    want = setting.reference.train(setting.start, plan, setting.cohort)
+    agree(engine.train(setting.start, plan, setting.cohort), want, TOLERANCE)

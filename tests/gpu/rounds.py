@@ -5,16 +5,19 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 
+import numpy
 import torch
 
 from bench.rounds.case import Case, Network, fedlps_case, photographs, vgg_network
 from bench.rounds.engine import definition
 from fedlps.engine.cuda.executor import CudaExecutor
 from fedlps.engine.cuda.launches import Precision
-from fedlps.engine.plan import Plan
+from fedlps.engine.plan import Hold, Job, Pass, Plan
 from fedlps.engine.reference import ReferenceExecutor
 from fedlps.engine.result import LocalResult
 from fedlps.models import chain
+from fedlps.program import Program
+from tests.engine.cases import first_units
 from tests.engine.on_cuda import PROBES
 
 RATIOS = (1.0, 0.5, 0.25, 0.125, 0.0625)
@@ -23,18 +26,32 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16")
 
 @dataclass(frozen=True)
 class Workload:
-    """Clients of all ratios, so many steps each; the last one is short."""
+    """Clients of all ratios, so many steps each; the last one is short. taught: of FjORD, not of FedLPS."""
 
     network: str
     steps: int
     batch: int
+    taught: bool = False
 
     def case(self, dtype: torch.dtype = torch.float32) -> Case:
-        """A round of FedLPS whose selections change on the way."""
+        """A round of FedLPS whose selections change on the way, or one of leading units and drawn widths."""
         samples = self.steps * self.batch - self.batch // 2
-        return fedlps_case(
+        case = fedlps_case(
             RATIOS, NETWORKS[self.network](), samples=samples, epochs=1, batch=self.batch, dtype=dtype, tied=True
         )
+        if not self.taught:
+            return case
+        rng, jobs = numpy.random.default_rng(0), case.plan.jobs
+        return replace(case, plan=Plan(tuple(_taught(case.program, job, self.steps, rng) for job in jobs)))
+
+
+def _taught(program: Program, job: Job, steps: int, rng: numpy.random.Generator) -> Job:
+    """All that is held teaches a width that is drawn for every step but the second."""
+    counts = job.hold.counts
+    drawn = [tuple(int(rng.integers(1, count + 1)) for count in counts) for _ in range(steps)]
+    narrow = Pass(widths=(drawn[0], None, *drawn[2:]), teacher=0)
+    segment = replace(job.segments[0], momentum=0.5, passes=(Pass(), narrow))
+    return Job(job.client, Hold(counts, first_units(program, counts)), (segment,))
 
 
 def narrow() -> Network:

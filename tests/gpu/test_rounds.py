@@ -1,4 +1,4 @@
-"""Whole local rounds of FedLPS: against float64, and the same bits however they are run.
+"""Whole local rounds of FedLPS and of FjORD: against float64, and the same bits however they are run.
 
 On a CPU the same functions run with definitions in the kernels' place.
 """
@@ -25,6 +25,7 @@ from tests.gpu.rounds import (
 )
 
 SMOOTH, NARROW, VGG = Workload("smooth", 4, 8), Workload("narrow", 4, 8), Workload("vgg11", 1, 4)
+TAUGHT = Workload("smooth", 4, 8, taught=True)
 
 # Relative RMS errors: of a product by these operands, seen with random numbers of any length, and what a round of some
 # layers makes of it. Where nothing is rounded an error of 1e-3 would not show that something else is wrong.
@@ -43,6 +44,18 @@ def test_a_round_is_as_near_to_float64_as_its_operands(device: str, precision: P
     assert changes(want) > 0
     assert same_selections(got, want)
     torch.testing.assert_close(got.redundancy.double(), want.redundancy, rtol=0, atol=1e-6 if least == 0 else 1e-4)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_round_of_drawn_widths(device: str, precision: Precision) -> None:
+    """Of FjORD: as near to float64, and the same bits call by call."""
+    case, want = TAUGHT.case(), wanted(TAUGHT)
+    got = trained(engine(case, device, precision), case)
+    found, (least, typical, most) = errors(got, want, case), NEAR[precision]
+    assert least <= float(found.median()) <= typical
+    assert float(found.max()) <= most
+    alike = trained(call_by_call(engine(case, device, precision)), case)
+    assert_same_bits(alike, range(len(RATIOS)), got, range(len(RATIOS)))
 
 
 def test_a_round_of_relus_in_fp32(device: str) -> None:

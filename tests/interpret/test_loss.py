@@ -18,14 +18,15 @@ SHAPES = {
 }
 
 
-def results(layer: Layer, memory: Memory, programs: int | None = None):
+def results(layer: Layer, memory: Memory, programs: int | None = None, teacher: torch.Tensor | None = None):
     shape = layer.shape
     labels = torch.randint(shape.most[0], (len(shape.rows), shape.room), generator=torch.Generator().manual_seed(3))
     logits = layer.arena(layer.rows, (1, 1), layer.gradient)
     gradient, losses = layer.arena(layer.rows, (1, 1)), memory.nans(len(shape.rows))
     hits = memory.place(torch.full((len(shape.rows),), -7, dtype=torch.int32))
     given = logits, memory.place(labels.int()), layer.samples, shape.most[0], losses, hits, gradient
-    loss.forward_backward(*given, precision=layer.precision, programs=programs)
+    taught = None if teacher is None else layer.arena(layer.rows, (1, 1), teacher)
+    loss.forward_backward(*given, taught, precision=layer.precision, programs=programs)
     return labels, losses, hits, gradient
 
 
@@ -37,6 +38,21 @@ def test_matches_definition(shape: Shape, precision: Precision) -> None:
         layer.gradient[0, 0] = layer.gradient[0, 0].round()  # ties, also for the largest
         labels, losses, hits, gradient = results(layer, memory)
         wanted = definition.softmax_loss(layer.gradient[..., 0, 0], labels, layer.samples)
+        torch.testing.assert_close(losses.double(), wanted[0], rtol=1e-6, atol=1e-6)
+        assert torch.equal(hits, wanted[1])
+        layer.expect(gradient, wanted[2][..., None, None])
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_another_models_outputs_teach(shape: Shape, precision: Precision) -> None:
+    """Hits are still those of the labels."""
+    with guarded() as memory:
+        layer = Layer(shape, precision, memory)
+        teacher = 2 * layer.gradient.flip(1)
+        labels, losses, hits, gradient = results(layer, memory, teacher=teacher)
+        given = layer.gradient[..., 0, 0], labels, layer.samples
+        wanted = definition.softmax_loss(*given, teacher[..., 0, 0])
         torch.testing.assert_close(losses.double(), wanted[0], rtol=1e-6, atol=1e-6)
         assert torch.equal(hits, wanted[1])
         layer.expect(gradient, wanted[2][..., None, None])

@@ -156,7 +156,7 @@ class Weights(Protocol):
         learning: Learning | None,
         samples: torch.Tensor,
         broken: torch.Tensor,
-        widths: torch.Tensor | None,
+        widths: torch.Tensor | None = None,
     ) -> None:
         """One step of the kept entries; learning.sums of what it wrote; broken as above.
 
@@ -253,7 +253,7 @@ class Products(Protocol):
         gradient: Arena,
         losses: torch.Tensor,
         hits: torch.Tensor,
-        teacher: Arena | None,
+        teacher: Arena | None = None,
     ) -> None:
         """Mean cross entropy with labels (C, N) int32, its gradient; losses (C,) and hits (C,) int32 of each client.
 

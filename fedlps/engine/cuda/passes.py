@@ -77,7 +77,8 @@ class Passes:
                 if kind.weight != 1:
                     whole.data.mul_(kind.weight)
             else:
-                self._later.data.zero_()  # who does not take the pass adds nothing
+                if kind.narrow:
+                    self._later.data.zero_()  # who does not take the pass adds nothing
                 yield Taken(self._samples[number], self._later, self._losses, self._hits, *given)
                 size = min(len(whole.data), len(self._later.data))
                 whole.data[:size].add_(self._later.data[:size], alpha=kind.weight)

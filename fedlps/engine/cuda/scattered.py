@@ -94,7 +94,7 @@ class ScatteredWeights:
         learning: Learning | None,
         samples: torch.Tensor,
         broken: torch.Tensor,
-        widths: torch.Tensor | None,
+        widths: torch.Tensor | None = None,
     ) -> None:
         """One launch, three with clip."""
         clients, room = len(masters), None

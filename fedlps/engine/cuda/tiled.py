@@ -176,7 +176,7 @@ class TiledProducts:
         gradient: Arena,
         losses_: torch.Tensor,
         hits: torch.Tensor,
-        teacher: Arena | None,
+        teacher: Arena | None = None,
     ) -> None:
         """Softmax cross entropy."""
         given = logits, labels, samples, self._classes, losses_, hits, gradient, teacher

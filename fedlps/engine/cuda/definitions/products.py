@@ -167,7 +167,7 @@ class DefinedProducts:
         gradient: Arena,
         losses: torch.Tensor,
         hits: torch.Tensor,
-        teacher: Arena | None,
+        teacher: Arena | None = None,
     ) -> None:
         """Softmax cross entropy."""
         for client, size in enumerate(samples.tolist()):

@@ -108,7 +108,7 @@ class DefinedWeights:
         learning: Learning | None,
         samples: torch.Tensor,
         broken: torch.Tensor,
-        widths: torch.Tensor | None,
+        widths: torch.Tensor | None = None,
     ) -> None:
         """Section 4, step 3."""
         for client in samples.nonzero()[:, 0].tolist():
