@@ -106,4 +106,5 @@ STAGES = {"wide": Block(32, 64, 1, 8, 1, resident=8), "narrow": Block(128, 16, 1
 
 ADD_WARPS = 4  # of a program that adds the splits of a weight gradient
 LOSS_ENTRIES, LOSS_WARPS = 4096, 4  # samples x classes that a program of the loss holds
+TAUGHT_ENTRIES = 1024  # with a teacher's beside them; of 2048 some registers are spilled
 BATCH = Block(128, 16, 1, 4, 1, resident=16)  # positions x channels that a program gathers

@@ -49,7 +49,6 @@ def softmax_loss(
             total = tl.sum(powers, axis=1)
             hit = column[None, :] == label[:, None]
             if teacher is None:
-                target = tl.where(hit, 1.0, 0.0)
                 own = tl.sum(tl.where(hit, apart, 0.0), axis=1)
             else:
                 heard = teacher + tl.multiple_of(tl.load(teacher_offsets + client), 16) + place
@@ -61,7 +60,8 @@ def softmax_loss(
             loss += tl.sum(tl.where(real, tl.log(total) - own, 0.0), axis=0)
             right += tl.sum((real & (chosen == label)).to(tl.int32), axis=0)
             if gradient is not None:
-                slope = (powers / total[:, None] - target) * share
+                away = powers / total[:, None] - (tl.where(hit, 1.0, 0.0) if teacher is None else target)
+                slope = away * share
                 slope = tl.where(inside, slope, 0.0)
                 written = gradient + tl.multiple_of(tl.load(gradient_offsets + client), 16) + place
                 tl.store(written, stored(slope, PRECISION, UP), mask=real[:, None] & (column < wide)[None, :])

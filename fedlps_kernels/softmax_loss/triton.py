@@ -5,13 +5,13 @@ import torch
 from fedlps_kernels import launching
 from fedlps_kernels.arena import Arena
 from fedlps_kernels.softmax_loss import kernels
-from fedlps_kernels.tuning import LOSS_ENTRIES, LOSS_WARPS, Precision
+from fedlps_kernels.tuning import LOSS_ENTRIES, LOSS_WARPS, TAUGHT_ENTRIES, Precision
 
 
-def loss_block(classes: int) -> dict[str, int]:
+def loss_block(classes: int, taught: bool) -> dict[str, int]:
     """Samples and (a power of two of at least 16) classes that a program holds at once."""
     columns = max(1 << (classes - 1).bit_length(), 16)
-    return {"BLOCK_ROWS": max(LOSS_ENTRIES // columns, 1), "BLOCK_COLUMNS": columns}
+    return {"BLOCK_ROWS": max((TAUGHT_ENTRIES if taught else LOSS_ENTRIES) // columns, 1), "BLOCK_COLUMNS": columns}
 
 
 def forward_backward(
@@ -52,7 +52,7 @@ def forward_backward(
         classes,
         PRECISION=precision,
         UP=launching.interpreted(),
-        **loss_block(classes),
+        **loss_block(classes, teacher is not None),
         num_warps=LOSS_WARPS,
         num_stages=1,
     )

@@ -83,11 +83,12 @@ def shipped() -> Iterator[Shipped]:
             yield from _stages(architecture, precision)
             stored = {"PRECISION": precision, "UP": False}
             for classes in CLASSES:
-                block = loss_block(classes)
-                name, constants = f"softmax_loss {block['BLOCK_COLUMNS']}", stored | block
-                for full, absent in ((name, {"teacher": None, "teacher_offsets": None}), (f"{name} taught", {})):
-                    given = constants | absent
-                    yield Shipped(full, loss.softmax_loss, architecture, precision, given, LOSS_WARPS)
+                for taught in (False, True):
+                    block = loss_block(classes, taught)
+                    absent = {} if taught else {"teacher": None, "teacher_offsets": None}
+                    name = f"softmax_loss {block['BLOCK_COLUMNS']}{' taught' * taught}"
+                    given = stored | block | absent
+                    yield Shipped(name, loss.softmax_loss, architecture, precision, given, LOSS_WARPS)
             if precision == "fp32":
                 for name, back in (("pack", False), ("unpack", True)):
                     constants = stored | _area(BATCH) | {"BACK": back}
