@@ -16,7 +16,8 @@ from fedlps_kernels import Layout, gather_weights, native
 
 
 class NativeJob:
-    """Parameters (P,) if anything asks for them behind the training, velocity, redundancies (U,), kept units and counters of one job.
+    """Of one job the parameters (P,), if anything asks for them behind the training, velocity, redundancies (U,), kept
+    units and counters.
 
     batches: of all epochs; epoch: how many of them an epoch has; places: maps sample indices to what the engine reads;
     kept: (U,) int32, the units to begin with.
