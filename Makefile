@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f)
 
-.PHONY: setup run test test-gpu-free test-all
+.PHONY: setup run test test-gpu-free test-all test-rest types
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/package.stamp
@@ -26,16 +26,24 @@ test: setup
 	$(BIN)/python -m pytest -m "not slow"
 
 # Everything of the GPU's kernels that needs none: Triton's interpreter (its flag is read when kernels are decorated, so
-# it has a process of its own), what the compilers make of them, and the CUDA sources run by fibers.
+# it has a process of its own), what the compilers make of them, and the CUDA sources run by fibers. These use no more
+# than a thread of torch, and threads that wait would take time from what runs beside them.
+GPU_FREE := tests/interpret tests/compile tests/fibers
+test-gpu-free: export OMP_NUM_THREADS = 1
 test-gpu-free: setup
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/interpret $(PYTEST_OPTIONS)
-	$(BIN)/python -m pytest tests/compile tests/fibers $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest tests/compile tests/fibers --durations=20 $(PYTEST_OPTIONS)
 
+# Two at a time, each command's output whole when it ends.
 test-all: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	.ci/without_native $(BIN)
 	.ci/cuda_compiles $(BIN)
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/interpret $(PYTEST_OPTIONS)
-	$(BIN)/python -m pytest --durations=20 $(PYTEST_OPTIONS)
+	$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=line) types test-gpu-free test-rest
+
+types: setup
+	$(BIN)/mypy
+
+test-rest: setup
+	$(BIN)/python -m pytest --durations=20 $(GPU_FREE:%=--ignore=%) $(PYTEST_OPTIONS)
