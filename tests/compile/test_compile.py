@@ -17,12 +17,14 @@ import triton
 
 from fedlps.engine.executors import cores
 from fedlps_kernels import launching
+from fedlps_kernels.tuning import ARCHITECTURES
 from tests.compile import table
-from tests.compile.cubins import SHARED_LIMIT, compiled_by_key
+from tests.compile.cubins import SHARED_LIMIT, compiled_by_keys
 from tests.compile.shipped import Shipped, shipped
 
 SHIPPED = list(shipped())
-Builds = dict[tuple[str, str, str], Future[dict[str, int]]]
+Builds = dict[table.Key, Future[table.Table]]
+BATCH = 8  # kernels that a process compiles at a time
 QUICK = ("forward wide conv", "input_gradient wide conv", "weight_gradient wide conv")
 
 pytestmark = [
@@ -56,14 +58,20 @@ def builds(request: pytest.FixtureRequest) -> Iterator[Builds]:
     own = [
         item for item in request.session.items if isinstance(item, pytest.Function) and "builds" in item.fixturenames
     ]
+    wanted = [item.callspec.params["each"] for item in own]
+    made: Builds = {}
     with ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn")) as pool:
-        keys = [item.callspec.params["each"].key for item in own]
-        yield {key: pool.submit(compiled_by_key, key) for key in keys}
+        for architecture in ARCHITECTURES:
+            keys = [each.key for each in wanted if each.architecture == architecture]
+            for first in range(0, len(keys), BATCH):
+                batch = keys[first : first + BATCH]
+                made |= dict.fromkeys(batch, pool.submit(compiled_by_keys, batch))
+        yield made
 
 
 @pytest.mark.parametrize("each", [marked(each) for each in SHIPPED])
 def test_compiles_as_recorded(each: Shipped, builds: Builds) -> None:
-    found = builds[each.key].result()
+    found = builds[each.key].result()[each.key]
     assert found["stack"] == 0, "registers are spilled"
     assert found["shared"] <= SHARED_LIMIT[each.architecture]
     assert found == table.read()[each.key]
