@@ -36,7 +36,7 @@ pytestmark = [
 
 
 def marked(each: Shipped):
-    """Those that most of the time goes into, always; the others, a second or two each, in `make test-all`."""
+    """Those that most of the time goes into, always; the others in `make test-all`."""
     quick = each.name in QUICK and each.key[1:] in (("sm_90", "bf16"), ("sm_90", "tf32"))
     return pytest.param(each, marks=[] if quick else [pytest.mark.slow], id=" ".join(each.key))
 
