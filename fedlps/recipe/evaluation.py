@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from fedlps.recipe.federation import Federation, Floats, Outcome
 from fedlps_kernels import untouched
 
 PERSONAL = ("last", "best")
-MODELS, MODELS_BYTES = 64, 256 << 20  # in memory at once, at most; executors take them padded to the largest
+MODELS, MODELS_BYTES = 64, 256 << 20  # in memory at once, at most
 
 
 class Evaluation(Protocol):
@@ -77,8 +77,8 @@ class PersonalModels:
     """Tests the global model and each client's `last` and `best` personal model.
 
     A personal model is the submodel that `models` takes of a participation that counts; `best` is that of the highest
-    validation accuracy, the later one if equal. Both lie in the store under their names; a model is run again only if
-    it changed.
+    validation accuracy, the later one if equal. Both lie in the store under their names, that accuracy of every client
+    as `validation_best`; a model is run again only if it changed.
     """
 
     models: Callable[[Outcome], Submodels] = trained_models
@@ -91,17 +91,18 @@ class PersonalModels:
         validation = [federation.split.client(client).validate for client in clients]
         alive = trained.rows(counted)
         accuracies = federation.executor.evaluate(alive, validation, "train").accuracies()
-        stale = {name: self._tested(federation, name) for name in PERSONAL}
+        stale = {name: _of_clients(federation, f"tested_{name}") for name in PERSONAL}
+        highest = _of_clients(federation, "validation_best")
         sizes = federation.layout.compact_sizes(trained.counts).tolist()
         for position, client, accuracy in zip(counted, clients, accuracies, strict=True):
             model = _pack(trained, position, sizes[position])
-            model["validation"] = numpy.array([accuracy])
             federation.store.put_client(client, "last", model)
             stale["last"][client] = numpy.nan
-            best = federation.store.get_client(client, "best")
-            if best is None or accuracy >= best["validation"][0]:
+            if highest[client] < 0 or accuracy >= highest[client]:
                 federation.store.put_client(client, "best", model)
+                highest[client] = accuracy
                 stale["best"][client] = numpy.nan
+        federation.store.put_tensor("validation_best", highest)
         for name, tested in stale.items():
             federation.store.put_tensor(f"tested_{name}", tested)
 
@@ -119,17 +120,18 @@ class PersonalModels:
 
         NaN in the store marks a changed one.
         """
-        tested = self._tested(federation, name)
-        for chunk in chunks(federation, numpy.flatnonzero(numpy.isnan(tested)).tolist()):
-            models = _unpack(federation, chunk, name)
-            samples: list[Indices] = [federation.split.client(client).test for client in chunk]
-            tested[chunk] = federation.executor.evaluate(models, samples, "test").accuracies()
+        tested = _of_clients(federation, f"tested_{name}")
+        for clients, models in _stored(federation, numpy.flatnonzero(numpy.isnan(tested)).tolist(), name):
+            samples: list[Indices] = [federation.split.client(client).test for client in clients]
+            tested[clients] = federation.executor.evaluate(models, samples, "test").accuracies()
         federation.store.put_tensor(f"tested_{name}", tested)
         return tested
 
-    def _tested(self, federation: Federation, name: str) -> Floats:
-        stored = federation.store.get_tensor(f"tested_{name}")
-        return numpy.full(federation.config.clients, -1.0) if stored is None else stored.copy()
+
+def _of_clients(federation: Federation, name: str) -> Floats:
+    """(K,) a value of every client, -1 where there is none yet."""
+    stored = federation.store.get_tensor(name)
+    return numpy.full(federation.config.clients, -1.0) if stored is None else stored.copy()
 
 
 def chunks(federation: Federation, clients: Sequence[int]) -> list[list[int]]:
@@ -163,9 +165,22 @@ def _pack(models: Submodels, row: int, size: int) -> dict[str, numpy.ndarray]:
     }
 
 
-def _unpack(federation: Federation, clients: list[int], name: str) -> Submodels:
-    stored = [federation.store.get_client(client, name) for client in clients]
-    records = [record for record in stored if record is not None]
+def _stored(federation: Federation, clients: Iterable[int], name: str) -> Iterator[tuple[list[int], Submodels]]:
+    """Personal models of these clients, in groups that fit into memory together."""
+    waiting: dict[int, dict[str, numpy.ndarray]] = {}
+    for client in clients:
+        if (record := federation.store.get_client(client, name)) is None:
+            continue
+        held = sum(other["parameters"].nbytes for other in waiting.values())
+        if waiting and (len(waiting) == MODELS or held + record["parameters"].nbytes > MODELS_BYTES):
+            yield list(waiting), _unpack(federation, list(waiting.values()))
+            waiting = {}
+        waiting[client] = record
+    if waiting:
+        yield list(waiting), _unpack(federation, list(waiting.values()))
+
+
+def _unpack(federation: Federation, records: list[dict[str, numpy.ndarray]]) -> Submodels:
     sizes = [len(record["parameters"]) for record in records]
     parameters = untouched.zeros(len(records), max(sizes, default=0), federation.dtype)
     for row, record in zip(parameters, records, strict=True):

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from math import isnan, nan
@@ -99,7 +100,7 @@ class Database:
                 self._connection.execute(statement)
             self._pragma(f"application_id = {APPLICATION_ID}")
             self._pragma(f"user_version = {VERSION}")
-            self._replace(TENSORS, (MANIFEST,), self._manifest.encode(), Total())
+            self._put_manifest()
 
     def close(self) -> None:
         self._connection.close()
@@ -146,12 +147,14 @@ class Database:
         """One transaction: rows put (or deleted: None), metrics added. All of it, or nothing."""
         with self.view() as manifest:
             totals, seen = dict(manifest.totals), self._seen
+        with ThreadPoolExecutor() as pool:  # hashing lets other threads run
+            digests = list(pool.map(_digest, changes.items()))
         # If anything interrupts this, even between the commit and the last line, the next view looks at the file again,
         # and the same may be written again.
         self._seen = None
         with self._errors(), self._transaction():
-            for (table, key), row in changes.items():
-                totals[table.name] = self._replace(table, key, row, totals[table.name])
+            for ((table, key), row), stored in zip(changes.items(), digests, strict=True):
+                totals[table.name] = self._replace(table, key, row, stored, totals[table.name])
             for metric in metrics:
                 stored = _metric_digest(metric)
                 value = None if isnan(metric[2]) else metric[2]
@@ -159,7 +162,7 @@ class Database:
                 if self._connection.execute(METRICS.insert, columns).rowcount:  # else it is there: see above
                     totals[METRICS.name] = totals[METRICS.name].plus(metric[:2], stored)
             self._manifest = replace(manifest, totals=totals)
-            self._replace(TENSORS, (MANIFEST,), self._manifest.encode(), Total())
+            self._put_manifest()
         self._seen = seen
 
     @contextmanager
@@ -187,16 +190,19 @@ class Database:
             raise self._damaged(where)
         return row
 
-    def _replace(self, table: Table, key: Key, row: Row | None, total: Total) -> Total:
+    def _put_manifest(self) -> None:
+        key, row = (MANIFEST,), self._manifest.encode()
+        self._replace(TENSORS, key, row, digest(TENSORS, key, row), Total())
+
+    def _replace(self, table: Table, key: Key, row: Row | None, digested: bytes, total: Total) -> Total:
         """Put a row in the place of the one of its key, or only remove that one; the table's total afterwards."""
         for rowid, stored in self._connection.execute(table.find, table.named(key)).fetchall():
             self._connection.execute(table.delete, (rowid,))
             total = total.minus(key, stored)
         if row is None:
             return total
-        stored = digest(table, key, row)
-        self._connection.execute(table.insert, {**table.named(key), "digest": stored, **vars(row)})
-        return total.plus(key, stored)
+        self._connection.execute(table.insert, {**table.named(key), "digest": digested, **vars(row)})
+        return total.plus(key, digested)
 
     def _check(self) -> Manifest:
         """The manifest, once every table's index is seen to be in order and to add up to it."""
@@ -265,6 +271,11 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         _connect(path, "rw").close()
         return _connect(path, "ro")
     return connection
+
+
+def _digest(change: tuple[tuple[Table, Key], Row | None]) -> bytes:
+    (table, key), row = change
+    return b"" if row is None else digest(table, key, row)
 
 
 def _metric_digest(metric: Metric) -> bytes:

@@ -152,7 +152,7 @@ class RunStore:
         """Replace a tensor of the global state, a plain array of numbers or bools. The array is copied."""
         if name == MANIFEST or array.dtype.kind not in "biuf":
             raise ValueError(f"{name}: got dtype {array.dtype}, expected numbers, under another name than {MANIFEST}")
-        little = array.astype(array.dtype.newbyteorder("<"))
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
         self._put(TENSORS, (name,), Row(little.tobytes(), little.dtype.str, ",".join(map(str, array.shape))))
 
     @property
