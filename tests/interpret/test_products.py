@@ -8,11 +8,12 @@ import torch
 
 pytest.importorskip("triton")
 
+from fedlps_kernels import launching
 from fedlps_kernels.arena import Arena
 from fedlps_kernels.grouped_conv2d import definition
 from fedlps_kernels.grouped_conv2d import triton as conv
 from fedlps_kernels.grouped_linear import triton as linear
-from fedlps_kernels.tuning import PRECISIONS, PRODUCTS, Block, Precision, Product
+from fedlps_kernels.tuning import DTYPES, PRECISIONS, PRODUCTS, Block, Precision, Product
 from tests.interpret.layer import Layer, Shape
 from tests.interpret.memory import Memory, guarded
 
@@ -127,6 +128,20 @@ def test_matches_definition(shape: Shape, precision: Precision) -> None:
         layer.expect(forward(layer), defined(layer, "forward"))
         for transposed in (False, True):
             layer.expect(input_gradient(layer, transposed), defined(layer, "input_gradient"))
+        expect_weights(layer, weight_gradient(layer))
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_operands_of_half_precision(shape: Shape, monkeypatch: pytest.MonkeyPatch) -> None:
+    """float16 in the place of bfloat16, which the interpreter multiplies as it is: there without the switch that
+    bfloat16 needs. What is stored is made through bfloat16, which needs it."""
+    monkeypatch.setitem(DTYPES, "bf16", torch.float16)
+    with guarded() as memory:
+        layer = Layer(shape, "bf16", memory)
+        layer.expect(forward(layer), defined(layer, "forward"))
+        for transposed in (False, True):
+            layer.expect(input_gradient(layer, transposed), defined(layer, "input_gradient"))
+        monkeypatch.setattr(launching, "interpreted", lambda: False)
         expect_weights(layer, weight_gradient(layer))
 
 
