@@ -1,3 +1,4 @@
+#include "cpu/declarations.h"
 #include "cpu/submodel.h"
 
 namespace fedlps::FEDLPS_ISA {

@@ -1,5 +1,6 @@
 #include <cmath>
 
+#include "cpu/declarations.h"
 #include "cpu/submodel.h"
 
 namespace fedlps::FEDLPS_ISA {

@@ -1,26 +1,28 @@
-// Walks the entries of a client's submodel in compact order.
+// Walks the entries of a client's submodel in compact order. Every instruction set shares it.
 #pragma once
 
-#include "cpu/declarations.h"
+#include <cstdint>
 
-namespace fedlps::FEDLPS_ISA {
+#include "common/layout.h"
+
+namespace fedlps {
 
 // One side of a layer as a client holds it: the listed units, or all of them.
 struct Side {
     const std::int32_t* kept;  // null: all
     std::int64_t count;
 
-    std::int64_t operator[](std::int64_t index) const { return kept ? kept[index] : index; }
+    [[gnu::always_inline]] std::int64_t operator[](std::int64_t index) const { return kept ? kept[index] : index; }
 };
 
-inline Side side(const Layout& layout, const Submodel& submodel, std::int64_t group, std::int64_t all) {
+[[gnu::always_inline]] inline Side side(const Layout& layout, const Submodel& submodel, std::int64_t group, std::int64_t all) {
     if (group < 0) return {nullptr, all};
     return {submodel.kept.data() + layout.groups[group], submodel.counts[group]};
 }
 
 // Calls visit(compact, flat, length) for each run of entries that lie together in both vectors.
 template <class Visit>
-void for_each_run(const Layout& layout, const Submodel& submodel, const Visit& visit) {
+[[gnu::always_inline]] inline void for_each_run(const Layout& layout, const Submodel& submodel, const Visit& visit) {
     std::int64_t compact = 0;
     for (const Layer& layer : layout.layers) {
         const Side rows = side(layout, submodel, layer.row_group, layer.rows);
@@ -44,4 +46,4 @@ void for_each_run(const Layout& layout, const Submodel& submodel, const Visit& v
     }
 }
 
-}  // namespace fedlps::FEDLPS_ISA
+}  // namespace fedlps

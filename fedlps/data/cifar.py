@@ -5,6 +5,7 @@ blue bytes, each plane row by row, 32x32 (Krizhevsky's page, "Binary version").
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,9 +151,10 @@ def _other(layout: Layout) -> Layout:
 
 def _samples(layout: Layout, paths: list[Path], most: int, partial: bool) -> Samples:
     """The samples of files, one behind the other."""
+    with ThreadPoolExecutor() as pool:  # unpacking lets other threads run
+        files = list(pool.map(lambda path: records(layout, path, most), paths))
     images, labels = [], []
-    for path in paths:
-        values = records(layout, path, most)
+    for path, values in zip(paths, files, strict=True):
         if len(values) < most and not partial:
             raise InputError(
                 f"{path}: holds {len(values)} records, {layout.title} has {most} there; data.partial=true accepts fewer"

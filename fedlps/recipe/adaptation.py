@@ -11,7 +11,7 @@ import torch
 from fedlps.engine.cohort import cohort
 from fedlps.engine.plan import Hold, Pass, Plan, Segment
 from fedlps.recipe.accounting import Accounting
-from fedlps.recipe.evaluation import chunks, global_accuracies
+from fedlps.recipe.evaluation import MODELS, MODELS_BYTES, global_accuracies
 from fedlps.recipe.federation import Federation, Floats, Outcome, Round
 from fedlps.recipe.objective import Objective, cross_entropy, sgd
 
@@ -51,7 +51,7 @@ class AdaptedModels:
     def test(self, federation: Federation, number: int, global_parameters: torch.Tensor) -> dict[str, float]:
         """test_global, test_last and adaptation_flops."""
         overall = global_accuracies(federation, global_parameters)
-        groups = chunks(federation, range(federation.config.clients))
+        groups = _chunks(federation)
         tested = [self._adapted(federation, number, global_parameters, clients) for clients in groups]
         own = numpy.concatenate([accuracies for accuracies, _ in tested])
         return {
@@ -103,3 +103,10 @@ def looking_ahead(objective: Objective, alpha: float, delta: float | None) -> Ob
         return replace(inner, jobs=jobs)
 
     return plan
+
+
+def _chunks(federation: Federation) -> list[list[int]]:
+    """All clients in groups whose models fit into memory together, were each as large as the global one."""
+    most = MODELS_BYTES // (federation.program.size * federation.dtype.itemsize)
+    size, clients = max(1, min(MODELS, most)), federation.config.clients
+    return [list(range(first, min(first + size, clients))) for first in range(0, clients, size)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -132,13 +132,6 @@ def _of_clients(federation: Federation, name: str) -> Floats:
     """(K,) a value of every client, -1 where there is none yet."""
     stored = federation.store.get_tensor(name)
     return numpy.full(federation.config.clients, -1.0) if stored is None else stored.copy()
-
-
-def chunks(federation: Federation, clients: Sequence[int]) -> list[list[int]]:
-    """The clients in groups whose models fit into memory together, were each as large as the global one."""
-    most = MODELS_BYTES // (federation.program.size * federation.dtype.itemsize)
-    size = max(1, min(MODELS, most))
-    return [list(clients[start : start + size]) for start in range(0, len(clients), size)]
 
 
 def global_accuracies(federation: Federation, parameters: torch.Tensor, clients: Indices | None = None) -> Floats:

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "cpu/submodel.h"
+
 namespace fedlps {
 
 template <class T>
@@ -19,31 +21,8 @@ Frame<T>::Frame(const Kernels<T>& kernels, const Program& program, Job<T>& job, 
 
 template <class T>
 template <class Visit>
-void Frame<T>::for_each_run(const Visit& visit) const {
-    std::int64_t compact = 0;
-    const auto units = [&](std::int64_t group, std::int64_t index) {
-        return group < 0 ? index : std::int64_t{job_.kept[program_.layout.groups[group] + index]};
-    };
-    for (std::size_t number = 0; number < layout_.layers.size(); ++number) {
-        const Layer& layer = program_.layout.layers[number];
-        const CompactLayer& held = layout_.layers[number];
-        const bool whole = held.columns == layer.columns;
-        const std::int64_t runs = whole ? 1 : held.columns, length = whole ? held.width() : layer.inner;
-        for (std::int64_t row = 0; row < held.rows; ++row)
-            for (std::int64_t run = 0; run < runs; ++run, compact += length) {
-                const std::int64_t column = whole ? 0 : units(layer.column_group, run);
-                visit(compact, layer.weight + (units(layer.row_group, row) * layer.columns + column) * layer.inner, length);
-            }
-        for (const std::int64_t vector : {layer.bias, layer.scale, layer.shift})
-            for (std::int64_t row = 0; vector >= 0 && row < held.rows; ++row)
-                visit(compact++, vector + units(layer.row_group, row), std::int64_t{1});
-    }
-}
-
-template <class T>
-template <class Visit>
 void Frame<T>::for_each_entry(const Visit& visit) const {
-    for_each_run([&](std::int64_t compact, std::int64_t flat, std::int64_t length) {
+    for_each_run(program_.layout, submodel(), [&](std::int64_t compact, std::int64_t flat, std::int64_t length) {
         for (std::int64_t entry = 0; entry < length; ++entry) visit(compact + entry, flat + entry);
     });
 }
@@ -72,7 +51,7 @@ void Frame<T>::scatter() {
         full_ = own_;
     }
     const auto write = [&](std::span<const T> from, std::span<T> to) {
-        for_each_run([&](std::int64_t compact, std::int64_t flat, std::int64_t length) {
+        for_each_run(program_.layout, submodel(), [&](std::int64_t compact, std::int64_t flat, std::int64_t length) {
             std::copy_n(from.data() + compact, length, to.data() + flat);
         });
     };

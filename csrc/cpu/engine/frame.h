@@ -48,9 +48,6 @@ class Frame {
 
   private:
     Submodel submodel() const { return {job_.kept, job_.counts}; }
-    // Calls visit(compact, flat, length) for each run of kept entries that lie together in both vectors.
-    template <class Visit>
-    void for_each_run(const Visit& visit) const;
     // Calls visit(compact, flat) for each kept entry.
     template <class Visit>
     void for_each_entry(const Visit& visit) const;
