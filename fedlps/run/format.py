@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 
 APPLICATION_ID = 0x0FED1950
-VERSION = 1
+VERSION = 2  # rises with what a run keeps, too: an older one could not be gone on with
 PAGE_SIZE = 65536
 DIGEST_SIZE = 16
 MODULUS = 2 ** (8 * DIGEST_SIZE)

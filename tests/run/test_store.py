@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from fedlps.errors import InputError
 from fedlps.run.database import Database
-from fedlps.run.format import APPLICATION_ID, PAGE_SIZE
+from fedlps.run.format import APPLICATION_ID, PAGE_SIZE, VERSION
 from fedlps.run.record import to_yaml
 from fedlps.run.store import RunStore, read_record
 from tests.run.configured import configured
@@ -156,7 +156,7 @@ def test_the_file_is_what_the_design_says(store: RunStore, directory: Path) -> N
         pragmas = {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "journal_mode")}
         assert pragmas == {"page_size": 65536, "journal_mode": "delete"}
         assert connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
-        assert connection.execute("PRAGMA user_version").fetchone()[0] == 1
+        assert connection.execute("PRAGMA user_version").fetchone()[0] == VERSION
         columns = "SELECT name FROM pragma_table_info(?)"
         tables = {name: [column for (column,) in connection.execute(columns, (name,))] for name in TABLES}
         assert tables == TABLES
@@ -238,7 +238,7 @@ def test_a_file_of_another_kind_version_or_configuration_is_refused(
     one_line(error)
     (directory / "run.yaml").write_text(config_yaml)
     for pragma, before, expected in [
-        ("user_version", 1, "format version: got 7"),
+        ("user_version", VERSION, "format version: got 7"),
         ("application_id", APPLICATION_ID, "application_id: got 7"),
     ]:
         with closing(connect(directory)) as connection:
