@@ -20,42 +20,49 @@ struct Tiling {
     std::int64_t rows = 0, run = 0;                  // rows of tiles, and lanes of one
     std::int64_t chunk_rows = 0, chunk_run = 0;      // taken at once: rows of tiles, or a part of one
     std::int64_t lanes = 0, pitch = 0;               // of such a chunk; from channel to channel
-    std::int64_t row_block = 0, channel_block = 0;   // of weights transformed at once
+    std::int64_t row_block = 0, channel_block = 0;   // of weights transformed at once; their sums stay in the second cache
+    std::int64_t kept_rows = 1, kept_channels = 1;   // blocks of transformed weights that are kept
     bool once = false;                               // all of them: for all chunks
 
     // Of outputs of this height and width, before pooling; bytes: of one value.
     [[gnu::always_inline]] constexpr Tiling(Method method, std::int64_t channels, std::int64_t units, std::int64_t height, std::int64_t width,
                      std::int64_t batch, std::int64_t bytes) {
         if (method == Method::direct) return;
-        constexpr std::int64_t CACHE = 640 << 10, FEWEST = 96, BLOCK = 64, MOST = 1 << 22;
+        constexpr std::int64_t CACHE = 640 << 10, FEWEST = 96, ROWS = 32, CHANNELS = 64, MOST = 1 << 22;
         step = method == Method::tiles_of_4 ? 4 : 2;
         values = method == Method::whole_map ? 9 : method == Method::tiles_of_2 ? 16 : 36;
         rows = chunk_rows = height / step, run = chunk_run = width / step * batch;
         once = rows * run >= FEWEST && values * channels * units <= MOST;
-        row_block = once ? units : least(units, BLOCK), channel_block = once ? channels : least(channels, BLOCK);
+        row_block = least(units, ROWS), channel_block = least(channels, CHANNELS);
         if (once) {
+            kept_rows = divided(units, row_block), kept_channels = divided(channels, channel_block);
             const std::int64_t most = greatest(FEWEST, CACHE / (values * (channels + units) * bytes));
             const std::int64_t fitting = greatest(most / run, 1);
             chunk_rows = divided(rows, divided(rows, fitting));
             if (run > most) chunk_run = padded(divided(run, divided(run, most)));
         }
         lanes = chunk_rows * chunk_run;
-        pitch = padded(lanes);
+        pitch = lanes < 32 ? divided(lanes, 4) * 4 : padded(lanes);
         if (pitch % 128 == 0) pitch += 16;  // each channel on other cache sets
     }
 
     [[gnu::always_inline]] static constexpr std::int64_t divided(std::int64_t entries, std::int64_t by) { return (entries + by - 1) / by; }
     [[gnu::always_inline]] static constexpr std::int64_t padded(std::int64_t entries) { return divided(entries, 16) * 16; }
     // Between the values of a tile, each on other cache sets than the last one.
-    [[gnu::always_inline]] constexpr std::int64_t plane(std::int64_t channels) const { return channels * pitch + 16; }
+    [[gnu::always_inline]] constexpr std::int64_t plane(std::int64_t channels) const { return padded(channels * pitch) + 16; }
     // Lane by lane instead: [value][lane][channel].
     [[gnu::always_inline]] constexpr std::int64_t turned_plane(std::int64_t channels) const { return lanes * padded(channels) + 16; }
     // Transformed weights: [value][row][column].
     [[gnu::always_inline]] static constexpr std::int64_t weight_plane(std::int64_t rows, std::int64_t columns) {
         return rows * padded(columns) + 16;
     }
-    [[gnu::always_inline]] constexpr std::int64_t packed() const {
+    [[gnu::always_inline]] constexpr std::int64_t block_size() const {
         return values * greatest(weight_plane(row_block, channel_block), weight_plane(channel_block, row_block));
+    }
+    [[gnu::always_inline]] constexpr std::int64_t packed() const { return kept_rows * kept_channels * block_size(); }
+    // Where the block lies that begins at this row and channel.
+    [[gnu::always_inline]] constexpr std::int64_t block(std::int64_t row, std::int64_t channel) const {
+        return once ? (row / row_block * kept_channels + channel / channel_block) * block_size() : 0;
     }
     [[gnu::always_inline]] constexpr std::int64_t line_pitch() const { return padded(chunk_run); }
 

@@ -5,7 +5,7 @@ namespace {
 
 // A block of weights, transformed: [value][channel][row].
 template <class Form, class T>
-void transform_weights(const Conv<T>& conv, const Tiling& tiling, Range rows, Range channels) {
+void transform_weights(const Conv<T>& conv, const Tiling& tiling, Range rows, Range channels, T* packed) {
     constexpr int AREA = Form::KERNEL * Form::KERNEL;
     const std::int64_t from_pitch = conv.in.channels * AREA, pitch = Tiling::padded(tiling.row_block);
     const std::int64_t plane = Tiling::weight_plane(tiling.channel_block, tiling.row_block);
@@ -17,7 +17,7 @@ void transform_weights(const Conv<T>& conv, const Tiling& tiling, Range rows, Ra
                       least(rows.count - row, LANES<T>), some * AREA, strip, LANES<T>);
             for (std::int64_t each = 0; each < some; ++each) {
                 const T* from = strip + each * AREA * LANES<T>;
-                T* to = conv.packed + (channel + each) * pitch + row;
+                T* to = packed + (channel + each) * pitch + row;
                 two_sided<Form::WEIGHT, T>(
                     [&](int y, int x) { return load(from + (y * Form::KERNEL + x) * LANES<T>); },
                     [&](int y, int x, Vector<T> value) { store(to + (y * Form::WEIGHT.ROWS + x) * plane, value); });
@@ -64,13 +64,14 @@ void forward_chunk(const Conv<T>& conv, const Tiling tiling, const Chunk chunk) 
     for_each_block(conv.rows, tiling.row_block, [&](Range rows) {
         const bool turn = turned<T>(lanes, rows.count);
         for_each_block(conv.in.channels, tiling.channel_block, [&](Range channels) {
-            if (first_chunk || !tiling.once) transform_weights<Form>(conv, tiling, rows, channels);
+            T* packed = conv.packed + tiling.block(rows.first, channels.first);
+            if (first_chunk || !tiling.once) transform_weights<Form>(conv, tiling, rows, channels, packed);
             const Block next = behind({rows, channels}, conv.rows, tiling.row_block, conv.in.channels, tiling.channel_block);
             Ahead<T> ahead = ahead_of(conv, next.outer, next.inner);
             const std::int64_t lines = tiling.once ? 0 : ahead.share(Form::VALUES);
             for (int value = 0; value < Form::VALUES; ++value) {
                 const T* values = conv.tiles + value * value_plane + channels.first * tiling.pitch;
-                const T* weights = conv.packed + value * weight_plane;
+                const T* weights = packed + value * weight_plane;
                 const bool add = channels.first > 0;
                 if (turn)
                     multiply<T>({values, tiling.pitch, weights, weight_pitch, turned_sums + value * turned_plane,

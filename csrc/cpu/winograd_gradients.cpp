@@ -107,7 +107,6 @@ void weight_gradient(const Conv<T>& conv, const Tiling& tiling, const Chunk& chu
     const bool last_chunk = chunk.first_row + chunk.rows == tiling.rows && chunk.first + chunk.run == tiling.run;
     T* values = conv.partial;
     T* sums = values + Form::VALUES * value_plane;
-    T* transformed = conv.packed + tiling.packed();
     // sums run over the lanes: these come first
     for (int value = 0; value < Form::VALUES; ++value)
         transpose(conv.tiles + value * tiling.plane(conv.in.channels), tiling.pitch, conv.in.channels, lanes,
@@ -117,6 +116,7 @@ void weight_gradient(const Conv<T>& conv, const Tiling& tiling, const Chunk& chu
             transpose(conv.expanded + sum * tiling.plane(conv.rows) + rows.first * tiling.pitch, tiling.pitch,
                       rows.count, lanes, sums + sum * sum_plane, row_pitch);
         for_each_block(conv.in.channels, tiling.channel_block, [&](Range channels) {
+            T* transformed = conv.packed + tiling.packed() + tiling.block(rows.first, channels.first);
             Ahead<T> ahead = ahead_of(conv, rows, channels);
             if (conv.step && conv.step->reference) ahead.also = conv.step->reference + (ahead.from - conv.weight);
             const std::int64_t lines = conv.step && last_chunk ? ahead.share(Form::VALUES) : 0;
@@ -132,7 +132,7 @@ void weight_gradient(const Conv<T>& conv, const Tiling& tiling, const Chunk& chu
 
 // A block of weights, transformed and turned: [value][row][channel].
 template <class Form, class T>
-void transform_weights(const Conv<T>& conv, const Tiling& tiling, Range rows, Range channels) {
+void transform_weights(const Conv<T>& conv, const Tiling& tiling, Range rows, Range channels, T* packed) {
     constexpr int AREA = Form::KERNEL * Form::KERNEL;
     const std::int64_t pitch = Tiling::padded(tiling.channel_block);
     const std::int64_t plane = Tiling::weight_plane(tiling.row_block, tiling.channel_block);
@@ -144,7 +144,7 @@ void transform_weights(const Conv<T>& conv, const Tiling& tiling, Range rows, Ra
                 split_windows(from, entries);
             else
                 transpose(from, AREA, least(channels.count - channel, LANES<T>), AREA, entries, LANES<T>);
-            T* to = conv.packed + row * pitch + channel;
+            T* to = packed + row * pitch + channel;
             two_sided<Form::WEIGHT, T>(
                 [&](int y, int x) { return load(entries + (y * Form::KERNEL + x) * LANES<T>); },
                 [&](int y, int x, Vector<T> value) { store(to + (y * Form::WEIGHT.ROWS + x) * plane, value); });
@@ -186,13 +186,14 @@ void input_gradient(const Conv<T>& conv, const Tiling& tiling, const Chunk& chun
     for_each_block(conv.in.channels, tiling.channel_block, [&](Range channels) {
         const bool turn = turned<T>(lanes, channels.count);
         for_each_block(conv.rows, tiling.row_block, [&](Range rows) {
-            if (first_chunk || !tiling.once) transform_weights<Form>(conv, tiling, rows, channels);
+            T* packed = conv.packed + tiling.block(rows.first, channels.first);
+            if (first_chunk || !tiling.once) transform_weights<Form>(conv, tiling, rows, channels, packed);
             const Block next = behind({channels, rows}, conv.in.channels, tiling.channel_block, conv.rows, tiling.row_block);
             Ahead<T> ahead = ahead_of(conv, next.inner, next.outer);
             const std::int64_t lines = tiling.once ? 0 : ahead.share(Form::VALUES);
             for (int value = 0; value < Form::VALUES; ++value) {
                 const T* sums = conv.expanded + value * sum_plane + rows.first * tiling.pitch;
-                const T* weights = conv.packed + value * weight_plane;
+                const T* weights = packed + value * weight_plane;
                 const bool add = rows.first > 0;
                 if (turn)
                     multiply<T>({sums, tiling.pitch, weights, weight_pitch, turned_values + value * turned_plane,
