@@ -42,41 +42,68 @@ inline void copy_entries(const auto* from, std::int64_t count, auto* to) {
     for (std::int64_t entry = 0; entry < count; ++entry) to[entry] = from[entry];
 }
 
-// One output row of a channel, (width * batch), to where its readers find it.
+// One output row of a channel, of which every phases-th column makes a line: so many lanes of each, from one on, with so
+// much between the lines.
+struct Lines {
+    std::int64_t phases, first, run, pitch;
+};
+
+// Calls visit(target, offset in its image, offset in the lines, count) for the pieces of a row.
 template <class T>
-void write_line(std::span<const Target<T>> targets, std::int64_t channel, std::int64_t y, std::int64_t width,
-                const T* line) {
+[[gnu::always_inline]] inline void for_each_piece(std::span<const Target<T>> targets, std::int64_t channel,
+                                                  std::int64_t y, const Lines& lines, const auto& visit) {
+    const std::int64_t end = lines.first + lines.run;
     for (const Target<T>& target : targets) {
-        const Image& image = target.image;
-        T* row = target.values + image.row(channel, y);
-        if (image.phases == 1) {
-            copy_entries(line, width * image.batch, row + image.column(image.padding));
+        const Image image = target.image;
+        const std::int64_t row = image.row(channel, y);
+        if (image.phases == lines.phases) {  // a line is one piece there
+            Columns column(image, image.padding);
+            for (std::int64_t line = 0; line < lines.phases; ++line, column.next())
+                visit(target, row + column.offset + lines.first, line * lines.pitch, lines.run);
             continue;
         }
-        Columns column(image, image.padding);
-        for (std::int64_t x = 0; x < width; ++x, column.next())
-            copy_entries(line + x * image.batch, image.batch, row + column.offset);
+        const std::int64_t tile = lines.first / image.batch;
+        Columns column(image, image.padding + tile * lines.phases);
+        for (std::int64_t start = tile * image.batch; start < end; start += image.batch) {
+            const std::int64_t from = start > lines.first ? start : lines.first;
+            const std::int64_t count = least(start + image.batch, end) - from;
+            for (std::int64_t line = 0; line < lines.phases; ++line, column.next())
+                visit(target, row + column.offset + from - start, line * lines.pitch + from - lines.first, count);
+        }
     }
+}
+
+// To where the row's readers find it.
+template <class T>
+void write_lines(std::span<const Target<T>> targets, std::int64_t channel, std::int64_t y, const Lines& lines, const T* values) {
+    const auto write = [&](const Target<T>& target, std::int64_t to, std::int64_t from, std::int64_t count) {
+        for (std::int64_t entry = 0; entry < count; entry += LANES<T>)
+            store_first(target.values + to + entry, load(values + from + entry), count - entry);
+    };
+    for_each_piece(targets, channel, y, lines, write);
 }
 
 // The sum of what the readers of a row left as its gradient, in their order.
 template <class T>
-void read_line(std::span<const Target<T>> targets, std::int64_t channel, std::int64_t y, std::int64_t width, T* line) {
-    bool first = true;
-    for (const Target<T>& target : targets) {
-        const Image& image = target.image;
-        const T* row = target.gradient + image.row(channel, y);
-        Columns column(image, image.padding);
-        for (std::int64_t x = 0; x < width; ++x, column.next()) {
-            const T* from = row + column.offset;
-            T* to = line + x * image.batch;
-            if (first)
-                copy_entries(from, image.batch, to);
-            else
-                for (std::int64_t sample = 0; sample < image.batch; ++sample) to[sample] += from[sample];
+void read_lines(std::span<const Target<T>> targets, std::int64_t channel, std::int64_t y, const Lines& lines, T* values) {
+    const auto read = [&](const Target<T>& target, std::int64_t from, std::int64_t to, std::int64_t count) {
+        const bool first = &target == targets.data();
+        for (std::int64_t entry = 0; entry < count; entry += LANES<T>) {
+            const Vector<T> value = load(target.gradient + from + entry);
+            store_first(values + to + entry, first ? value : load(values + to + entry) + value, count - entry);
         }
-        first = false;
-    }
+    };
+    for_each_piece(targets, channel, y, lines, read);
+}
+
+// A row whose columns lie one behind another: (width * batch).
+template <class T>
+void write_line(std::span<const Target<T>> targets, std::int64_t channel, std::int64_t y, std::int64_t width, const T* line) {
+    write_lines(targets, channel, y, {1, 0, width * targets.front().image.batch, 0}, line);
+}
+template <class T>
+void read_line(std::span<const Target<T>> targets, std::int64_t channel, std::int64_t y, std::int64_t width, T* line) {
+    read_lines(targets, channel, y, {1, 0, width * targets.front().image.batch, 0}, line);
 }
 
 // One square of a matrix, of which so many rows and columns are there.
@@ -119,16 +146,22 @@ template <class T>
     return {largest, below ? (lower_right ? broadcast(T{3}) : broadcast(T{2})) : code};
 }
 
-// What follows a convolution's sum or its maximum.
+// ReLU, where it is fused.
 template <class T>
-[[gnu::always_inline]] inline Output<T> finished(const Conv<T>& conv, Vector<T> bias, Output<T> output) {
-    output.value = (output.value + bias) * broadcast(conv.scale);
+[[gnu::always_inline]] inline Output<T> cut_off(const Conv<T>& conv, Output<T> output) {
     if (conv.relu) {
         const auto dead = output.value <= Vector<T>{};
         output.value = dead ? Vector<T>{} : output.value;
         output.code = dead ? broadcast(static_cast<T>(DEAD)) : output.code;
     }
     return output;
+}
+
+// What follows a convolution's sum or its maximum.
+template <class T>
+[[gnu::always_inline]] inline Output<T> finished(const Conv<T>& conv, Vector<T> bias, Output<T> output) {
+    output.value = (output.value + bias) * broadcast(conv.scale);
+    return cut_off(conv, output);
 }
 
 // (rows, columns) to (columns, rows), with so much between the rows of either.

@@ -156,8 +156,8 @@ struct ScratchSizes {
         line = 20 * tiling.line_pitch() + SLACK;
         expanded = tiling.values * tiling.plane(conv.rows) + SLACK;
         tiles = tiling.values * tiling.plane(conv.in.channels) + SLACK;
-        partial = tiling.values * (tiling.plane(greatest(tiling.row_block, tiling.channel_block)) +
-                                   2 * tiling.turned_plane(widest)) + SLACK;
+        partial = tiling.values * (tiling.sum_plane(greatest(tiling.row_block, tiling.channel_block)) +
+                                   tiling.turned_plane(widest)) + SLACK;
     }
 };
 
@@ -177,7 +177,7 @@ struct Pool {
 // Batch-statistics norm, and what is fused behind it: a maximum over 2x2 windows, ReLU.
 template <class T>
 struct Norm {
-    Image in;                          // no padding, one phase
+    Image in;                          // no padding; phases: one, or an even number that divides the width
     std::int64_t pool, height, width;  // pool: 1 or 2; of the output, after pooling
     bool relu;
     const T* input;

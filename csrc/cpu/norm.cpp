@@ -56,7 +56,27 @@ void statistics(const Norm<T>& norm, std::int64_t channel) {
     norm.reciprocal[channel] = static_cast<T>(1.0 / __builtin_sqrt(squares * share + EPSILON));
 }
 
-// Where a channel's entries lie: what is written over the end of one run, the next one overwrites.
+// An output row: runs of entries whose inputs lie side by side, one after another in the row's line.
+struct Runs {
+    std::int64_t count, length;
+    std::int64_t stride, right;  // of the inputs: from run to run; to the right column of a window
+    std::int64_t phases;         // of the line
+
+    template <class T>
+    explicit Runs(const Norm<T>& norm) {
+        const Image& in = norm.in;
+        const bool apart = norm.pool == 2 && in.phases == 1;  // columns of a window alternate
+        right = in.phases == 1 ? in.batch : in.phase_stride();
+        phases = apart ? 1 : greatest(in.phases / norm.pool, 1);
+        count = apart ? norm.width : phases;
+        length = norm.width * in.batch / count;
+        stride = norm.pool * right;
+    }
+    std::int64_t size() const { return count * length; }
+    Lines lines() const { return {phases, 0, size() / phases, size() / phases}; }
+};
+
+// Where a row's outputs lie: what is written over the end of one run, the next one overwrites.
 template <class T>
 struct Spot {
     Vector<T> mean, factor, shift;
@@ -66,20 +86,18 @@ struct Spot {
     T* winners;  // null: none
 };
 
-// One output row. Runs of entries whose inputs lie side by side: the row, or each column of a pooled one.
 template <class T, int POOL>
-void forward_row(const Norm<T>& norm, const T* input, const Spot<T>& at) {
-    const std::int64_t batch = norm.in.batch, row = norm.in.row_stride();
-    const std::int64_t length = POOL == 1 ? norm.width * batch : batch, runs = POOL == 1 ? 1 : norm.width;
-    for (std::int64_t run = 0; run < runs; ++run)
-        for (std::int64_t entry = 0; entry < length; entry += LANES<T>) {
-            const T* from = input + run * POOL * batch + entry;
-            const std::int64_t to = run * length + entry;
+void forward_row(const Norm<T>& norm, const Runs& runs, const T* input, const Spot<T>& at) {
+    const std::int64_t row = norm.in.row_stride();
+    for (std::int64_t run = 0; run < runs.count; ++run)
+        for (std::int64_t entry = 0; entry < runs.length; entry += LANES<T>) {
+            const T* from = input + run * runs.stride + entry;
+            const std::int64_t to = run * runs.length + entry;
             Vector<T> winner = load(from), code{};
             Vector<T> largest = (winner - at.mean) * at.factor + at.shift;
 #pragma GCC unroll 3
             for (int other = 1; other < POOL * POOL; ++other) {
-                const Vector<T> value = load(from + other / 2 * row + other % 2 * batch);
+                const Vector<T> value = load(from + other / 2 * row + other % 2 * runs.right);
                 const Vector<T> normed = (value - at.mean) * at.factor + at.shift;
                 // the first of equal ones, as torch has it; what is not a number stays visible
                 const auto larger = (normed > largest) | (normed != normed);
@@ -98,34 +116,15 @@ void forward_row(const Norm<T>& norm, const T* input, const Spot<T>& at) {
         }
 }
 
-// What the readers left as a channel's gradient, without that of outputs which were cut off: (height, width, batch).
+// What the readers left as a channel's gradient, without that of outputs which were cut off: [row][run][entry].
 template <class T>
-void collect(const Norm<T>& norm, std::int64_t channel, const T* codes) {
-    const std::int64_t row = norm.width * norm.in.batch;
+void collect(const Norm<T>& norm, const Runs& runs, std::int64_t channel, const T* codes) {
     for (std::int64_t y = 0; y < norm.height; ++y)
-        read_line(norm.targets, channel, y, norm.width, norm.line + y * row);
+        read_lines(norm.targets, channel, y, runs.lines(), norm.line + y * runs.size());
     if (!norm.relu) return;
     const Vector<T> dead = broadcast(static_cast<T>(DEAD));
     for (std::int64_t entry = 0; entry < outputs(norm); entry += LANES<T>)
         store(norm.line + entry, load(codes + entry) == dead ? Vector<T>{} : load(norm.line + entry));
-}
-
-// Adds a channel's gradient at the window positions that were the maximum.
-template <class T>
-void add_to_winners(const Norm<T>& norm, const T* codes, Vector<T> factor, T* result) {
-    const std::int64_t batch = norm.in.batch, row = norm.in.row_stride();
-    for (std::int64_t y = 0; y < norm.height; ++y)
-        for (std::int64_t x = 0; x < norm.width; ++x)
-            for (std::int64_t sample = 0; sample < batch; sample += LANES<T>) {
-                const std::int64_t from = (y * norm.width + x) * batch + sample;
-                const Vector<T> code = load(codes + from), gradient = factor * load(norm.line + from);
-#pragma GCC unroll 4
-                for (int window = 0; window < 4; ++window) {
-                    T* to = result + (2 * y + window / 2) * row + (2 * x + window % 2) * batch + sample;
-                    const Vector<T> added = code == broadcast(static_cast<T>(window)) ? gradient : Vector<T>{};
-                    store_first(to, load(to) + added, batch - sample);
-                }
-            }
 }
 
 template <class T>
@@ -135,7 +134,8 @@ void backward_channel(const Norm<T>& norm, std::int64_t channel) {
     const T* codes = norm.codes ? norm.codes + channel * kept : nullptr;
     const T* winners = norm.pool == 1 ? input : norm.winners + channel * kept;
     T* result = norm.input_gradient + channel * norm.in.channel_stride();
-    collect(norm, channel, codes);
+    const Runs runs(norm);
+    collect(norm, runs, channel, codes);
 
     const Vector<T> mean = broadcast(norm.mean[channel]);
     const double share = 1.0 / static_cast<double>(size), reciprocal = norm.reciprocal[channel];
@@ -149,14 +149,29 @@ void backward_channel(const Norm<T>& norm, std::int64_t channel) {
     const Vector<T> factor = broadcast(static_cast<T>(norm.scale[channel] * reciprocal));
     const Vector<T> all = broadcast(static_cast<T>(shifted * share));
     const Vector<T> slope = broadcast(static_cast<T>(scaled * share * reciprocal));
+    const auto of = [&](Vector<T> gradient, const T* value) {
+        return factor * (gradient - all - slope * (load(value) - mean));
+    };
     if (norm.pool == 1) {
         for (std::int64_t entry = 0; entry < size; entry += LANES<T>)
-            store(result + entry, factor * (load(norm.line + entry) - all - slope * (load(input + entry) - mean)));
+            store(result + entry, of(load(norm.line + entry), input + entry));
         return;
     }
-    for (std::int64_t entry = 0; entry < size; entry += LANES<T>)
-        store(result + entry, factor * (-all - slope * (load(input + entry) - mean)));
-    add_to_winners(norm, codes, factor, result);
+    if (norm.in.height % 2 || norm.in.width % 2)  // what lies in no window
+        for (std::int64_t entry = 0; entry < size; entry += LANES<T>) store(result + entry, of(Vector<T>{}, input + entry));
+    const std::int64_t row = norm.in.row_stride();
+    for (std::int64_t y = 0; y < norm.height; ++y)
+        for (std::int64_t run = 0; run < runs.count; ++run)
+            for (std::int64_t entry = 0; entry < runs.length; entry += LANES<T>) {
+                const std::int64_t from = y * runs.size() + run * runs.length + entry;
+                const Vector<T> code = load(codes + from), gradient = load(norm.line + from);
+#pragma GCC unroll 4
+                for (int window = 0; window < 4; ++window) {
+                    const std::int64_t to = (2 * y + window / 2) * row + run * runs.stride + window % 2 * runs.right + entry;
+                    const Vector<T> winning = code == broadcast(static_cast<T>(window)) ? gradient : Vector<T>{};
+                    store_first(result + to, of(winning, input + to), runs.length - entry);
+                }
+            }
 }
 
 }  // namespace
@@ -168,7 +183,7 @@ void norm_statistics(const Norm<T>& norm) {
 
 template <class T>
 void norm_forward(const Norm<T>& norm) {
-    const std::int64_t row = norm.width * norm.in.batch;
+    const Runs runs(norm);
     const auto forward = norm.pool == 1 ? forward_row<T, 1> : forward_row<T, 2>;
     for (std::int64_t channel = 0; channel < norm.in.channels; ++channel) {
         statistics(norm, channel);
@@ -176,11 +191,11 @@ void norm_forward(const Norm<T>& norm) {
         Spot<T> at{broadcast(norm.mean[channel]), broadcast(factor), broadcast(norm.shift[channel]), norm.relu,
                    norm.line, nullptr, nullptr};
         for (std::int64_t y = 0; y < norm.height; ++y) {
-            const std::int64_t first = (channel * norm.height + y) * row;
+            const std::int64_t first = (channel * norm.height + y) * runs.size();
             if (norm.codes) at.codes = norm.codes + first;
             if (norm.winners) at.winners = norm.winners + first;
-            forward(norm, norm.input + norm.in.row(channel, y * norm.pool), at);
-            write_line(norm.targets, channel, y, norm.width, norm.line);
+            forward(norm, runs, norm.input + norm.in.row(channel, y * norm.pool), at);
+            write_lines(norm.targets, channel, y, runs.lines(), norm.line);
         }
     }
 }

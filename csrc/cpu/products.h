@@ -9,13 +9,14 @@ namespace fedlps::FEDLPS_ISA {
 template <class T>
 struct Product {
     const T* scalars;
-    std::int64_t scalar_pitch;
+    std::int64_t scalar_pitch;  // from k to k; turned: from row to row
     const T* vectors;
     std::int64_t vector_pitch;
     T* result;
     std::int64_t pitch;
     std::int64_t rows, lanes, depth;
-    bool add;  // to what the result holds
+    bool add;             // to what the result holds
+    bool turned = false;  // scalars[row][k]
 };
 
 // Rows of memory that are read soon, to be fetched into the second cache while products keep the processor busy.

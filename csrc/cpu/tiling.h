@@ -20,6 +20,7 @@ struct Tiling {
     std::int64_t rows = 0, run = 0;                  // rows of tiles, and lanes of one
     std::int64_t chunk_rows = 0, chunk_run = 0;      // taken at once: rows of tiles, or a part of one
     std::int64_t lanes = 0, pitch = 0;               // of such a chunk; from channel to channel
+    std::int64_t sum_pitch = 0;                      // where products write whole vectors
     std::int64_t row_block = 0, channel_block = 0;   // of weights transformed at once; their sums stay in the second cache
     std::int64_t kept_rows = 1, kept_channels = 1;   // blocks of transformed weights that are kept
     bool once = false;                               // all of them: for all chunks
@@ -42,14 +43,16 @@ struct Tiling {
             if (run > most) chunk_run = padded(divided(run, divided(run, most)));
         }
         lanes = chunk_rows * chunk_run;
-        pitch = lanes < 32 ? divided(lanes, 4) * 4 : padded(lanes);
-        if (pitch % 128 == 0) pitch += 16;  // each channel on other cache sets
+        sum_pitch = padded(lanes);
+        if (sum_pitch % 128 == 0) sum_pitch += 16;  // each channel on other cache sets
+        pitch = lanes < 32 ? divided(lanes, 4) * 4 : sum_pitch;
     }
 
     [[gnu::always_inline]] static constexpr std::int64_t divided(std::int64_t entries, std::int64_t by) { return (entries + by - 1) / by; }
     [[gnu::always_inline]] static constexpr std::int64_t padded(std::int64_t entries) { return divided(entries, 16) * 16; }
     // Between the values of a tile, each on other cache sets than the last one.
     [[gnu::always_inline]] constexpr std::int64_t plane(std::int64_t channels) const { return padded(channels * pitch) + 16; }
+    [[gnu::always_inline]] constexpr std::int64_t sum_plane(std::int64_t channels) const { return channels * sum_pitch + 16; }
     // Lane by lane instead: [value][lane][channel].
     [[gnu::always_inline]] constexpr std::int64_t turned_plane(std::int64_t channels) const { return lanes * padded(channels) + 16; }
     // Transformed weights: [value][row][column].

@@ -225,56 +225,30 @@ T* code_line(const Conv<T>& conv, const Tiling& tiling, const Chunk& chunk, std:
     return conv.codes + ((channel * tiling.rows + chunk.first_row + row) * side * side + line) * tiling.run + chunk.first;
 }
 
-// Calls visit(target, offset in its image, offset in the lines, count) for the pieces of a chunk's part of one output
-// row, of which every side-th column makes a line.
-template <class T>
-[[gnu::always_inline]] inline void for_each_piece(std::span<const Target<T>> targets, std::int64_t channel,
-                                                  std::int64_t y, const Chunk& chunk, std::int64_t side,
-                                                  std::int64_t pitch, const auto& visit) {
-    const std::int64_t end = chunk.first + chunk.run;
-    for (const Target<T>& target : targets) {
-        const Image image = target.image;
-        const std::int64_t row = image.row(channel, y);
-        if (image.phases == side) {  // a line is one piece there
-            Columns column(image, image.padding);
-            for (std::int64_t line = 0; line < side; ++line, column.next())
-                visit(target, row + column.offset + chunk.first, line * pitch, chunk.run);
-            continue;
-        }
-        const std::int64_t tile = chunk.first / image.batch;
-        Columns column(image, image.padding + tile * side);
-        for (std::int64_t start = tile * image.batch; start < end; start += image.batch) {
-            const std::int64_t from = start > chunk.first ? start : chunk.first;
-            const std::int64_t count = least(start + image.batch, end) - from;
-            for (std::int64_t line = 0; line < side; ++line, column.next())
-                visit(target, row + column.offset + from - start, line * pitch + from - chunk.first, count);
-        }
+// A chunk's part of an output row of so many phases.
+[[gnu::always_inline]] inline Lines lines_of(const Tiling& tiling, const Chunk& chunk, std::int64_t phases) {
+    return {phases, chunk.first, chunk.run, tiling.line_pitch()};
+}
+
+// Where the outputs of a row of tiles lie before anything fused behind them, or their gradients: one line each.
+template <class Form>
+struct Places {
+    bool straight;  // at the only reader, which has every STEP-th column side by side as well; else in lines of their own
+    Image image;
+    std::int64_t row_stride, columns[Form::STEP];
+
+    template <class T>
+    Places(const Conv<T>& conv, const Tiling& tiling) : image(conv.targets.front().image) {
+        straight = conv.targets.size() == 1 && image.phases == Form::STEP && conv.pool == 1 && !conv.relu;
+        row_stride = straight ? image.row_stride() : Form::STEP * tiling.line_pitch();
+        for (int x = 0; x < Form::STEP; ++x)
+            columns[x] = straight ? image.column(image.padding + x) : x * tiling.line_pitch();
     }
-}
 
-template <class T>
-void write_tile_line(const Conv<T>& conv, std::int64_t channel, std::int64_t y, const Chunk& chunk, std::int64_t side,
-                     const T* lines, std::int64_t pitch) {
-    const auto write = [&](const Target<T>& target, std::int64_t to, std::int64_t from, std::int64_t count) {
-        for (std::int64_t entry = 0; entry < count; entry += LANES<T>)
-            store_first(target.values + to + entry, load(lines + from + entry), count - entry);
-    };
-    for_each_piece(conv.targets, channel, y, chunk, side, pitch, write);
-}
-
-// Of several readers' gradients the sum, in their order.
-template <class T>
-void read_tile_line(const Conv<T>& conv, std::int64_t channel, std::int64_t y, const Chunk& chunk, std::int64_t side,
-                    T* lines, std::int64_t pitch) {
-    const auto read = [&](const Target<T>& target, std::int64_t from, std::int64_t to, std::int64_t count) {
-        const bool first = &target == conv.targets.data();
-        for (std::int64_t entry = 0; entry < count; entry += LANES<T>) {
-            const Vector<T> value = load(target.gradient + from + entry);
-            store_first(lines + to + entry, first ? value : load(lines + to + entry) + value, count - entry);
-        }
-    };
-    for_each_piece(conv.targets, channel, y, chunk, side, pitch, read);
-}
+    [[gnu::always_inline]] std::int64_t offset(const Chunk& chunk, std::int64_t channel, std::int64_t row) const {
+        return straight ? image.row(channel, (chunk.first_row + row) * Form::STEP) + chunk.first : 0;
+    }
+};
 
 // Whether lanes over rows waste less than lanes over tiles and samples.
 template <class T>

@@ -25,13 +25,12 @@ void transform_weights(const Conv<T>& conv, const Tiling& tiling, Range rows, Ra
         }
 }
 
-// The outputs of one row of tiles, [line][lane], with what is fused behind them, to where their readers find them.
+// What is fused behind the outputs of one row of tiles, [line][lane], and the way to where their readers find them.
 template <class Form, class T>
 void finish(const Conv<T>& conv, const Tiling& tiling, const Chunk& chunk, std::int64_t channel, std::int64_t row, T* lines) {
-    const Vector<T> bias = conv.bias ? broadcast(conv.bias[channel]) : Vector<T>{};
     const std::int64_t pitch = tiling.line_pitch(), side = Form::STEP / conv.pool;
     T* finished_lines = conv.pool == 2 ? lines + Form::STEP * Form::STEP * pitch : lines;
-    for (std::int64_t line = 0; line < side * side; ++line) {
+    for (std::int64_t line = 0; line < side * side && (conv.pool == 2 || conv.relu); ++line) {
         const T* from = lines + (conv.pool == 2 ? line / side * 2 * Form::STEP + line % side * 2 : line) * pitch;
         T* to = finished_lines + line * pitch;
         T* codes = conv.codes ? code_line(conv, tiling, chunk, channel, row, line) : nullptr;
@@ -41,22 +40,23 @@ void finish(const Conv<T>& conv, const Tiling& tiling, const Chunk& chunk, std::
                 output = largest_of<T>(output.value, load(from + pitch + position),
                                        load(from + Form::STEP * pitch + position),
                                        load(from + (Form::STEP + 1) * pitch + position));
-            output = finished(conv, bias, output);
+            output = cut_off(conv, output);
             store(to + position, output.value);
             if (codes) store_first(codes + position, output.code, chunk.run - position);
         }
     }
+    const Lines written = lines_of(tiling, chunk, side);
     for (std::int64_t y = 0; y < side; ++y)
-        write_tile_line(conv, channel, (chunk.first_row + row) * side + y, chunk, side, finished_lines + y * side * pitch,
-                        pitch);
+        write_lines(conv.targets, channel, (chunk.first_row + row) * side + y, written, finished_lines + y * side * pitch);
 }
 
 template <class Form, class T>
 void forward_chunk(const Conv<T>& conv, const Tiling tiling, const Chunk chunk) {
-    const std::int64_t value_plane = tiling.plane(conv.in.channels), sum_plane = tiling.plane(tiling.row_block);
+    const std::int64_t value_plane = tiling.plane(conv.in.channels), sum_plane = tiling.sum_plane(tiling.row_block);
     const std::int64_t weight_pitch = Tiling::padded(tiling.row_block), turned_plane = tiling.turned_plane(tiling.row_block);
     const std::int64_t weight_plane = Tiling::weight_plane(tiling.channel_block, tiling.row_block);
     const std::int64_t lanes = chunk.lanes();
+    const Places<Form> places(conv, tiling);
     const bool first_chunk = chunk.first_row == 0 && chunk.first == 0;
     T* sums = conv.partial;
     T* turned_sums = sums + Form::VALUES * sum_plane;
@@ -77,27 +77,32 @@ void forward_chunk(const Conv<T>& conv, const Tiling tiling, const Chunk chunk) 
                     multiply<T>({values, tiling.pitch, weights, weight_pitch, turned_sums + value * turned_plane,
                                  weight_pitch, lanes, rows.count, channels.count, add}, ahead, lines);
                 else
-                    multiply<T>({weights, weight_pitch, values, tiling.pitch, sums + value * sum_plane, tiling.pitch,
+                    multiply<T>({weights, weight_pitch, values, tiling.pitch, sums + value * sum_plane, tiling.sum_pitch,
                                  rows.count, lanes, channels.count, add}, ahead, lines);
             }
         });
         if (turn)
             for (int sum = 0; sum < Form::VALUES; ++sum)
                 transpose(turned_sums + sum * turned_plane, weight_pitch, lanes, rows.count, sums + sum * sum_plane,
-                          tiling.pitch);
-        for (std::int64_t row = 0; row < rows.count; ++row)
+                          tiling.sum_pitch);
+        for (std::int64_t row = 0; row < rows.count; ++row) {
+            const std::int64_t channel = rows.first + row;
+            const Vector<T> bias = conv.bias ? broadcast(conv.bias[channel]) : Vector<T>{}, scale = broadcast(conv.scale);
             for (std::int64_t tile_row = 0; tile_row < chunk.rows; ++tile_row) {
-                const T* from = sums + row * tiling.pitch + tile_row * chunk.run;
+                const T* from = sums + row * tiling.sum_pitch + tile_row * chunk.run;
+                T* to = (places.straight ? conv.targets.front().values : conv.line) + places.offset(chunk, channel, tile_row);
                 for (std::int64_t position = 0; position < chunk.run; position += LANES<T>)
                     two_sided<Form::OUTPUT, T>(
                         [&](int y, int x) {
                             return load_ahead(from + (y * Form::OUTPUT.COLUMNS + x) * sum_plane + position, LANES<T>);
                         },
                         [&](int y, int x, Vector<T> value) {
-                            store(conv.line + (y * Form::STEP + x) * tiling.line_pitch() + position, value);
+                            store_first(to + y * places.row_stride + places.columns[x] + position, (value + bias) * scale,
+                                        chunk.run - position);
                         });
-                finish<Form>(conv, tiling, chunk, rows.first + row, tile_row, conv.line);
+                if (!places.straight) finish<Form>(conv, tiling, chunk, channel, tile_row, conv.line);
             }
+        }
     });
 }
 

@@ -4,27 +4,24 @@
 namespace fedlps::FEDLPS_ISA {
 namespace {
 
-// The gradient of one row of tiles before what is fused behind it, [line][lane]; sums it for the bias.
+// The gradient of one row of tiles before what is fused behind it, [line][lane].
 template <class Form, class T>
-void read_gradient(const Conv<T>& conv, const Tiling& tiling, const Chunk& chunk, std::int64_t channel, std::int64_t row,
-                   Vector<T>& bias) {
+void read_gradient(const Conv<T>& conv, const Tiling& tiling, const Chunk& chunk, std::int64_t channel, std::int64_t row) {
     const std::int64_t pitch = tiling.line_pitch(), side = Form::STEP / conv.pool;
     T* finished_lines = conv.pool == 2 ? conv.line + Form::STEP * Form::STEP * pitch : conv.line;
+    const Lines lines = lines_of(tiling, chunk, side);
     for (std::int64_t y = 0; y < side; ++y)
-        read_tile_line(conv, channel, (chunk.first_row + row) * side + y, chunk, side, finished_lines + y * side * pitch,
-                       pitch);
-    const Vector<T> scale = broadcast(conv.scale), dead = broadcast(static_cast<T>(DEAD));
+        read_lines(conv.targets, channel, (chunk.first_row + row) * side + y, lines, finished_lines + y * side * pitch);
+    if (!conv.codes) return;
+    const Vector<T> dead = broadcast(static_cast<T>(DEAD));
     for (std::int64_t line = 0; line < side * side; ++line) {
         const T* from = finished_lines + line * pitch;
         T* to = conv.line + (conv.pool == 2 ? line / side * 2 * Form::STEP + line % side * 2 : line) * pitch;
-        const T* codes = conv.codes ? code_line(conv, tiling, chunk, channel, row, line) : nullptr;
+        const T* codes = code_line(conv, tiling, chunk, channel, row, line);
         for (std::int64_t position = 0; position < chunk.run; position += LANES<T>) {
-            Vector<T> value = load_first(from + position, chunk.run - position) * scale;
-            const Vector<T> code = codes ? load(codes + position) : Vector<T>{};
-            value = code == dead ? Vector<T>{} : value;
-            bias += value;
+            const Vector<T> value = load(from + position), code = load(codes + position);
             if (conv.pool == 1) {
-                store(to + position, value);
+                store(to + position, code == dead ? Vector<T>{} : value);
                 continue;
             }
 #pragma GCC unroll 4
@@ -35,20 +32,26 @@ void read_gradient(const Conv<T>& conv, const Tiling& tiling, const Chunk& chunk
     }
 }
 
-// The gradients of a chunk's outputs, transformed: [value][row][lane].
+// The gradients of a chunk's outputs, transformed: [value][row][lane]; sums them for the bias.
 template <class Form, class T>
 void expand(const Conv<T>& conv, const Tiling& tiling, const Chunk& chunk) {
     const std::int64_t plane = tiling.plane(conv.rows);
+    const Places<Form> places(conv, tiling);
     const bool first_chunk = chunk.first_row == 0 && chunk.first == 0;
+    const Vector<T> scale = broadcast(conv.scale);
     for (std::int64_t channel = 0; channel < conv.rows; ++channel) {
         Vector<T> bias{};
         for (std::int64_t row = 0; row < chunk.rows; ++row) {
-            read_gradient<Form>(conv, tiling, chunk, channel, row, bias);
+            if (!places.straight) read_gradient<Form>(conv, tiling, chunk, channel, row);
+            const T* from = (places.straight ? conv.targets.front().gradient : conv.line) + places.offset(chunk, channel, row);
             T* to = conv.expanded + channel * tiling.pitch + row * chunk.run;
             for (std::int64_t position = 0; position < chunk.run; position += LANES<T>)
                 two_sided<Form::OUTPUT.transposed(), T>(
                     [&](int y, int x) {
-                        return load(conv.line + (y * Form::STEP + x) * tiling.line_pitch() + position);
+                        const T* at = from + y * places.row_stride + places.columns[x] + position;
+                        const Vector<T> value = load_first(at, chunk.run - position) * scale;
+                        bias += value;
+                        return value;
                     },
                     [&](int y, int x, Vector<T> value) {
                         store_ahead(to + (y * Form::OUTPUT.COLUMNS + x) * plane + position, value);
@@ -98,32 +101,28 @@ void gather_weights_gradient(const Conv<T>& conv, const Tiling& tiling, const T*
 
 template <class Form, class T>
 void weight_gradient(const Conv<T>& conv, const Tiling& tiling, const Chunk& chunk) {
-    const std::int64_t channel_pitch = Tiling::padded(conv.in.channels), row_pitch = Tiling::padded(tiling.row_block);
-    const std::int64_t value_plane = tiling.turned_plane(conv.in.channels), sum_plane = tiling.turned_plane(tiling.row_block);
+    const std::int64_t channel_pitch = Tiling::padded(conv.in.channels), value_plane = tiling.turned_plane(conv.in.channels);
     const std::int64_t weight_pitch = Tiling::padded(tiling.channel_block);
     const std::int64_t weight_plane = Tiling::weight_plane(tiling.row_block, tiling.channel_block);
     const std::int64_t lanes = chunk.lanes();
     const bool first_chunk = chunk.first_row == 0 && chunk.first == 0;
     const bool last_chunk = chunk.first_row + chunk.rows == tiling.rows && chunk.first + chunk.run == tiling.run;
     T* values = conv.partial;
-    T* sums = values + Form::VALUES * value_plane;
-    // sums run over the lanes: these come first
+    // sums run over the lanes
     for (int value = 0; value < Form::VALUES; ++value)
         transpose(conv.tiles + value * tiling.plane(conv.in.channels), tiling.pitch, conv.in.channels, lanes,
                   values + value * value_plane, channel_pitch);
     for_each_block(conv.rows, tiling.row_block, [&](Range rows) {
-        for (int sum = 0; sum < Form::VALUES; ++sum)
-            transpose(conv.expanded + sum * tiling.plane(conv.rows) + rows.first * tiling.pitch, tiling.pitch,
-                      rows.count, lanes, sums + sum * sum_plane, row_pitch);
         for_each_block(conv.in.channels, tiling.channel_block, [&](Range channels) {
             T* transformed = conv.packed + tiling.packed() + tiling.block(rows.first, channels.first);
             Ahead<T> ahead = ahead_of(conv, rows, channels);
             if (conv.step && conv.step->reference) ahead.also = conv.step->reference + (ahead.from - conv.weight);
             const std::int64_t lines = conv.step && last_chunk ? ahead.share(Form::VALUES) : 0;
             for (int value = 0; value < Form::VALUES; ++value)
-                multiply<T>({sums + value * sum_plane, row_pitch, values + value * value_plane + channels.first, channel_pitch,
+                multiply<T>({conv.expanded + value * tiling.plane(conv.rows) + rows.first * tiling.pitch, tiling.pitch,
+                             values + value * value_plane + channels.first, channel_pitch,
                              transformed + value * weight_plane, weight_pitch, rows.count, channels.count, lanes,
-                             !first_chunk},
+                             !first_chunk, true},
                             ahead, lines);
             if (last_chunk) gather_weights_gradient<Form>(conv, tiling, transformed, rows, channels);
         });
@@ -174,7 +173,7 @@ void gather_tiles(const Conv<T>& conv, const Chunk& chunk, const T* tiles, std::
 
 template <class Form, class T>
 void input_gradient(const Conv<T>& conv, const Tiling& tiling, const Chunk& chunk) {
-    const std::int64_t sum_plane = tiling.plane(conv.rows), value_plane = tiling.plane(tiling.channel_block);
+    const std::int64_t sum_plane = tiling.plane(conv.rows), value_plane = tiling.sum_plane(tiling.channel_block);
     const std::int64_t weight_pitch = Tiling::padded(tiling.channel_block);
     const std::int64_t weight_plane = Tiling::weight_plane(tiling.row_block, tiling.channel_block);
     const std::int64_t turned_plane = tiling.turned_plane(tiling.channel_block), lanes = chunk.lanes();
@@ -200,15 +199,15 @@ void input_gradient(const Conv<T>& conv, const Tiling& tiling, const Chunk& chun
                                  weight_pitch, lanes, channels.count, rows.count, add}, ahead, lines);
                 else
                     multiply<T>({weights, weight_pitch, sums, tiling.pitch, values + value * value_plane,
-                                 tiling.pitch, channels.count, lanes, rows.count, add}, ahead, lines);
+                                 tiling.sum_pitch, channels.count, lanes, rows.count, add}, ahead, lines);
             }
         });
         if (turn)
             for (int value = 0; value < Form::VALUES; ++value)
                 transpose(turned_values + value * turned_plane, weight_pitch, lanes, channels.count,
-                          values + value * value_plane, tiling.pitch);
+                          values + value * value_plane, tiling.sum_pitch);
         for (std::int64_t channel = 0; channel < channels.count; ++channel)
-            gather_tiles<Form>(conv, chunk, values + channel * tiling.pitch, value_plane,
+            gather_tiles<Form>(conv, chunk, values + channel * tiling.sum_pitch, value_plane,
                                conv.input_gradient + (channels.first + channel) * conv.in.channel_stride());
     });
 }

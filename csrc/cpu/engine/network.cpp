@@ -107,7 +107,10 @@ Network<T>::Network(const Kernels<T>& kernels, const Program& program, std::span
             stage.work = conv;
         } else if (is.kind == StepKind::norm) {
             Norm<T> norm{};
-            norm.in = {from.channels, from.height, from.width, 0, 1, batch};
+            const Conv<T>* before = source < 0 ? nullptr : std::get_if<Conv<T>>(&stages_[source].work);
+            const bool in_tiles = before && before->method != Method::direct;  // columns lie as these write them
+            const std::int64_t phases = in_tiles ? before->in.phases / before->pool : 1;
+            norm.in = {from.channels, from.height, from.width, 0, phases, batch};
             norm.pool = fused.pool, norm.height = from.height / fused.pool, norm.width = from.width / fused.pool;
             norm.relu = fused.relu;
             T* input = arena.scratch(norm.in.size() + SLACK);
