@@ -29,12 +29,13 @@ struct Tiling {
     [[gnu::always_inline]] constexpr Tiling(Method method, std::int64_t channels, std::int64_t units, std::int64_t height, std::int64_t width,
                      std::int64_t batch, std::int64_t bytes) {
         if (method == Method::direct) return;
-        constexpr std::int64_t CACHE = 640 << 10, FEWEST = 96, ROWS = 32, CHANNELS = 64, MOST = 1 << 22;
+        constexpr std::int64_t CACHE = 640 << 10, FEWEST = 96, MANY = 128, CHANNELS = 64, MOST = 1 << 22;
         step = method == Method::tiles_of_4 ? 4 : 2;
         values = method == Method::whole_map ? 9 : method == Method::tiles_of_2 ? 16 : 36;
         rows = chunk_rows = height / step, run = chunk_run = width / step * batch;
         once = rows * run >= FEWEST && values * channels * units <= MOST;
-        row_block = least(units, ROWS), channel_block = least(channels, CHANNELS);
+        // few lanes: sums, weights and inputs of a block fit the second cache together; many: what passes through counts
+        row_block = least(units, rows * run < MANY ? 32 : 64), channel_block = least(channels, CHANNELS);
         if (once) {
             kept_rows = divided(units, row_block), kept_channels = divided(channels, channel_block);
             const std::int64_t most = greatest(FEWEST, CACHE / (values * (channels + units) * bytes));
