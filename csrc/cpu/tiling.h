@@ -21,7 +21,7 @@ struct Tiling {
     std::int64_t chunk_rows = 0, chunk_run = 0;      // taken at once: rows of tiles, or a part of one
     std::int64_t lanes = 0, pitch = 0;               // of such a chunk; from channel to channel
     std::int64_t sum_pitch = 0;                      // where products write whole vectors
-    std::int64_t row_block = 0, channel_block = 0;   // of weights transformed at once; their sums stay in the second cache
+    std::int64_t row_block = 0, channel_block = 0;   // of weights transformed at once
     std::int64_t kept_rows = 1, kept_channels = 1;   // blocks of transformed weights that are kept
     bool once = false;                               // all of them: for all chunks
 
@@ -46,7 +46,7 @@ struct Tiling {
         lanes = chunk_rows * chunk_run;
         sum_pitch = padded(lanes);
         if (sum_pitch % 128 == 0) sum_pitch += 16;  // each channel on other cache sets
-        pitch = lanes < 32 ? divided(lanes, 4) * 4 : sum_pitch;
+        pitch = lanes < 32 ? divided(lanes, 4) * 4 : sum_pitch;  // as close as can be: these are only read
     }
 
     [[gnu::always_inline]] static constexpr std::int64_t divided(std::int64_t entries, std::int64_t by) { return (entries + by - 1) / by; }

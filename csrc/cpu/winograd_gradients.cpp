@@ -108,7 +108,7 @@ void weight_gradient(const Conv<T>& conv, const Tiling& tiling, const Chunk& chu
     const bool first_chunk = chunk.first_row == 0 && chunk.first == 0;
     const bool last_chunk = chunk.first_row + chunk.rows == tiling.rows && chunk.first + chunk.run == tiling.run;
     T* values = conv.partial;
-    // sums run over the lanes
+    // sums run over the lanes: vectors are of channels
     for (int value = 0; value < Form::VALUES; ++value)
         transpose(conv.tiles + value * tiling.plane(conv.in.channels), tiling.pitch, conv.in.channels, lanes,
                   values + value * value_plane, channel_pitch);

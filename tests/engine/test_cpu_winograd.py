@@ -30,7 +30,7 @@ Step = tuple[Executor, Executor, torch.Tensor, Plan, Cohort]
 
 @st.composite
 def even_chains(draw: st.DrawFn, decisions: bool = True) -> Model:
-    """One to three convolutions and what may stand between; without decisions no ReLU and no maximum."""
+    """One to three convolutions and what may stand between; without decisions no norm, no ReLU and no maximum."""
     shape: Shape = (draw(UNITS), draw(SIDES), draw(SIDES))
     current = shape
     modules: list[nn.Module] = []
@@ -38,6 +38,8 @@ def even_chains(draw: st.DrawFn, decisions: bool = True) -> Model:
         units = draw(UNITS)
         modules.append(nn.Conv2d(current[0], units, 3, padding=1, bias=draw(st.booleans())))
         current = (units, *current[1:])
+        if decisions and draw(st.booleans()):
+            modules.append(nn.BatchNorm2d(units, track_running_stats=False))
         modules += [nn.ReLU()] * (decisions and draw(st.booleans()))
         if draw(st.booleans()):
             modules.append(draw(st.sampled_from([nn.AvgPool2d, nn.MaxPool2d][: 1 + decisions]))(2))
